@@ -1,0 +1,105 @@
+//! The one error type: a kind that says what the caller should do, and a sentence for a person.
+
+use std::fmt;
+
+/// What the caller should do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The call itself is wrong. Fix the named field; repeating it unchanged fails again.
+    Invalid,
+    /// No such job, dead letter or queue (any more). Nothing was changed.
+    NotFound,
+    /// The thing is not in a state in which this can be done. Look at it again.
+    Conflict,
+    /// The lease has ended; somebody else may have the job. Drop the result, changed nothing.
+    LeaseLost,
+    /// More bytes or items than a limit allows. Send less in one call.
+    TooLarge,
+    /// The queue takes no more of this for now. Try again later.
+    Full,
+    /// The queue is shutting down. Try again after the restart.
+    Draining,
+    /// The store failed. The process must end and reopen; what was not acknowledged may be tried
+    /// again then.
+    Poisoned,
+    /// Stored bytes are not what was written. Restore or run `pulk doctor`.
+    Corrupt,
+    /// The data directory can't be used as it is (a file, read-only, a newer format, an I/O
+    /// error while opening).
+    Storage,
+    /// Another process holds the data directory. Stop it or use another directory.
+    Locked,
+    /// The configuration is wrong. Fix the named setting.
+    Configuration,
+}
+
+/// An error as a sentence: what happened, to what, and what to do.
+#[derive(Clone, Debug, thiserror::Error)]
+pub struct Error {
+    kind: ErrorKind,
+    field: Option<String>,
+    message: String,
+}
+
+impl Error {
+    /// An error of any kind with its sentence.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, field: None, message: message.into() }
+    }
+
+    /// A field of the call that can't be used, and why.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Error { kind: ErrorKind::Invalid, field: Some(field.into()), message: message.into() }
+    }
+
+    /// A field of the call that is larger than its limit.
+    pub fn too_large(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Error { kind: ErrorKind::TooLarge, field: Some(field.into()), message: message.into() }
+    }
+
+    /// The same error, its field placed inside `outer`: `kind` becomes `jobs[3].kind`.
+    #[must_use]
+    pub fn inside(mut self, outer: &str) -> Self {
+        if let Some(field) = self.field.take() {
+            self.field = Some(format!("{outer}.{field}"));
+        }
+        self
+    }
+
+    /// What the caller should do.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// The field of the call that is at fault, as the caller would write it.
+    #[must_use]
+    pub fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.field {
+            Some(field) => write!(formatter, "{field}: {}", self.message),
+            None => formatter.write_str(&self.message),
+        }
+    }
+}
+
+/// A result whose error is a sentence.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_named_with_its_place() {
+        let error = Error::invalid("kind", "must not be empty").inside("jobs[3]");
+        assert_eq!(error.to_string(), "jobs[3].kind: must not be empty");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert_eq!(error.field(), Some("jobs[3].kind"));
+    }
+}

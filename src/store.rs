@@ -1,0 +1,211 @@
+//! Where the queue's data lies: named ordered trees, read freely, changed by one atomic commit.
+//!
+//! # Contract of [`Store::commit`]
+//! - Ensures: when it returns `Ok`, every write of the set would survive a power cut. When the
+//!   process dies before that, either all of them are there after reopening or none.
+//! - Ensures: after one `Err`, every later commit fails too ([`Poisoned`]): what is on the disk is
+//!   no longer known, and only reopening tells.
+//! - Assumes: no value is longer than [`VALUE_BYTES_MAX`], no set larger than
+//!   [`COMMIT_BYTES_MAX`]; one thread commits.
+//!
+//! [`Poisoned`]: crate::ErrorKind::Poisoned
+
+pub(crate) mod codec;
+pub(crate) mod data_dir;
+pub(crate) mod format;
+pub(crate) mod key;
+pub mod memory;
+pub mod sled;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::priority::Priority;
+
+/// The longest value, in bytes (I9).
+pub const VALUE_BYTES_MAX: usize = 32 << 10;
+/// The most bytes, keys and values together, that one commit may write.
+pub const COMMIT_BYTES_MAX: usize = 7 << 20;
+
+/// The trees. What each holds, by which key, is said in `format.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tree {
+    /// One record: format version, store id, next numbers, bytes alive.
+    Meta,
+    /// Queue number → its name, settings and counters.
+    Queues,
+    /// Chunks of jobs that can be claimed or are leased, one tree for each priority.
+    Ready(Priority),
+    /// What became of the jobs of a chunk, only for chunks begun.
+    Progress,
+    /// Jobs that wait for a moment.
+    Timers,
+    /// Dead letters.
+    Dead,
+    /// Where a job is, only for those that left the chunk they were born in. An index.
+    Location,
+    /// Unique keys in use. An index; its place is kept, nothing writes it yet.
+    Unique,
+    /// Parts of payloads too large to lie in their job's record.
+    Payload,
+    /// Records whose checksum failed, as they were found.
+    Damaged,
+}
+
+impl Tree {
+    /// All trees.
+    pub const ALL: [Tree; 14] = [
+        Tree::Meta,
+        Tree::Queues,
+        Tree::Ready(Priority::Critical),
+        Tree::Ready(Priority::High),
+        Tree::Ready(Priority::Default),
+        Tree::Ready(Priority::Low),
+        Tree::Ready(Priority::Bulk),
+        Tree::Progress,
+        Tree::Timers,
+        Tree::Dead,
+        Tree::Location,
+        Tree::Unique,
+        Tree::Payload,
+        Tree::Damaged,
+    ];
+
+    /// The name of the tree in the store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tree::Meta => "meta",
+            Tree::Queues => "queues",
+            Tree::Ready(Priority::Critical) => "ready.critical",
+            Tree::Ready(Priority::High) => "ready.high",
+            Tree::Ready(Priority::Default) => "ready.default",
+            Tree::Ready(Priority::Low) => "ready.low",
+            Tree::Ready(Priority::Bulk) => "ready.bulk",
+            Tree::Progress => "progress",
+            Tree::Timers => "timers",
+            Tree::Dead => "dead",
+            Tree::Location => "location",
+            Tree::Unique => "unique",
+            Tree::Payload => "payload",
+            Tree::Damaged => "damaged",
+        }
+    }
+}
+
+/// A key and its value.
+pub type Entry = (Vec<u8>, Bytes);
+/// The keys a scan is about.
+pub type KeyRange = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+/// What a scan gives, one entry at a time.
+pub type Scan<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
+
+/// Which end of the range a scan starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the smallest key.
+    Ascending,
+    /// From the largest key.
+    Descending,
+}
+
+/// Named ordered trees with one atomic, durable commit.
+pub trait Store: Send + Sync {
+    /// The value under this key.
+    ///
+    /// # Errors
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) when the engine can't read.
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Bytes>>;
+
+    /// The entries in this range. Costs what is taken from it, whatever the tree's size.
+    fn scan(&self, tree: Tree, range: KeyRange, direction: Direction) -> Scan<'_>;
+
+    /// Writes the whole set, and returns when it is durable.
+    ///
+    /// # Errors
+    /// [`Poisoned`](crate::ErrorKind::Poisoned): stop, and reopen.
+    fn commit(&self, writes: WriteSet) -> Result<()>;
+
+    /// Bytes that the store takes on the disk.
+    ///
+    /// # Errors
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) when the engine can't tell.
+    fn disk_bytes(&self) -> Result<u64>;
+
+    /// Releases what the store holds, so that it can be opened again; the last call on it.
+    ///
+    /// # Errors
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) when closing failed. What was committed is safe.
+    fn close(&self) -> Result<()>;
+}
+
+/// The writes of one commit over all trees: for each key its new value, or `None` to remove it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteSet {
+    trees: BTreeMap<Tree, BTreeMap<Vec<u8>, Option<Bytes>>>,
+    bytes: usize,
+}
+
+impl WriteSet {
+    /// Sets the value under a key.
+    ///
+    /// # Panics
+    /// When the value is longer than [`VALUE_BYTES_MAX`] (I9): a mistake of the caller.
+    pub fn put(&mut self, tree: Tree, key: Vec<u8>, value: Bytes) {
+        assert!(value.len() <= VALUE_BYTES_MAX, "I9: a value of {} bytes", value.len());
+        self.write(tree, key, Some(value));
+    }
+
+    /// Removes the value under a key, if there is one.
+    pub fn remove(&mut self, tree: Tree, key: Vec<u8>) {
+        self.write(tree, key, None);
+    }
+
+    fn write(&mut self, tree: Tree, key: Vec<u8>, value: Option<Bytes>) {
+        let size = |key_bytes: usize, value: &Option<Bytes>| {
+            key_bytes + value.as_ref().map_or(0, Bytes::len)
+        };
+        let key_bytes = key.len();
+        self.bytes += size(key_bytes, &value);
+        if let Some(replaced) = self.trees.entry(tree).or_default().insert(key, value) {
+            self.bytes -= size(key_bytes, &replaced);
+        }
+    }
+
+    /// What this set says about a key: `Some(None)` is "removed".
+    #[must_use]
+    pub fn get(&self, tree: Tree, key: &[u8]) -> Option<&Option<Bytes>> {
+        self.trees.get(&tree)?.get(key)
+    }
+
+    /// What this set says about the keys of a tree, in their order.
+    pub fn range(
+        &self,
+        tree: Tree,
+        range: KeyRange,
+    ) -> impl DoubleEndedIterator<Item = (&Vec<u8>, &Option<Bytes>)> {
+        self.trees.get(&tree).into_iter().flat_map(move |keys| keys.range(range.clone()))
+    }
+
+    /// All writes, tree by tree, each in the order of its keys.
+    pub fn into_trees(
+        self,
+    ) -> impl Iterator<Item = (Tree, impl Iterator<Item = (Vec<u8>, Option<Bytes>)>)> {
+        self.trees.into_iter().map(|(tree, keys)| (tree, keys.into_iter()))
+    }
+
+    /// Keys and values together, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True when there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.trees.is_empty()
+    }
+}
