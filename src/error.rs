@@ -34,7 +34,7 @@ pub enum ErrorKind {
 }
 
 /// An error as a sentence: what happened, to what, and what to do.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Error {
     kind: ErrorKind,
     field: Option<String>,
