@@ -17,9 +17,9 @@ use crate::error::Error;
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The last moment: 9999-12-30T22:00:00.999Z, the last one RFC 3339 and the time library can
+    /// The last moment: 9999-12-30T21:59:59.999Z, the last second that the time library can
     /// write. It fits in the 48 bits that a job id has for it.
-    pub const MAX: Timestamp = Timestamp(253_402_207_200_999);
+    pub const MAX: Timestamp = Timestamp(253_402_207_199_999);
 
     /// The moment this many milliseconds after 1970, at most [`Timestamp::MAX`].
     #[must_use]

@@ -21,12 +21,14 @@ pub enum DeadReason {
     Rejected,
     /// It was interrupted as often as it may be: it probably kills its workers.
     Crashed,
+    /// A part of its payload was damaged on the disk.
+    Damaged,
 }
 
 impl DeadReason {
     /// All reasons.
-    pub const ALL: [DeadReason; 3] =
-        [DeadReason::Exhausted, DeadReason::Rejected, DeadReason::Crashed];
+    pub const ALL: [DeadReason; 4] =
+        [DeadReason::Exhausted, DeadReason::Rejected, DeadReason::Crashed, DeadReason::Damaged];
 
     /// The lower-case name used in JSON and metric labels.
     #[must_use]
@@ -35,6 +37,7 @@ impl DeadReason {
             DeadReason::Exhausted => "exhausted",
             DeadReason::Rejected => "rejected",
             DeadReason::Crashed => "crashed",
+            DeadReason::Damaged => "damaged",
         }
     }
 }

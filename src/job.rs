@@ -196,7 +196,7 @@ pub enum Move {
     Ack,
     /// Failed, with attempts left.
     Retry,
-    /// Failed for the last time, rejected, or interrupted too often.
+    /// Failed for the last time, rejected, interrupted too often, or unreadable.
     Bury,
     /// Given back by its worker, or taken from a worker whose lease ran out.
     GiveBack,
@@ -229,12 +229,13 @@ impl JobState {
     }
 
     /// The legal moves: from, by, to.
-    pub const LEGAL_MOVES: [(Option<JobState>, Move, Option<JobState>); 11] = [
+    pub const LEGAL_MOVES: [(Option<JobState>, Move, Option<JobState>); 12] = [
         (None, Move::Enqueue, Some(JobState::Ready)),
         (None, Move::Schedule, Some(JobState::Scheduled)),
         (Some(JobState::Scheduled), Move::Due, Some(JobState::Ready)),
         (Some(JobState::Retrying), Move::Due, Some(JobState::Ready)),
         (Some(JobState::Ready), Move::Claim, Some(JobState::Running)),
+        (Some(JobState::Ready), Move::Bury, Some(JobState::Dead)),
         (Some(JobState::Running), Move::Ack, None),
         (Some(JobState::Running), Move::Retry, Some(JobState::Retrying)),
         (Some(JobState::Running), Move::Bury, Some(JobState::Dead)),

@@ -19,10 +19,13 @@ pub mod sled;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::config::StoreKind;
+use crate::error::{Error, ErrorKind, Result};
 use crate::priority::Priority;
 
 /// The longest value, in bytes (I9).
@@ -135,11 +138,45 @@ pub trait Store: Send + Sync {
     /// [`Poisoned`](crate::ErrorKind::Poisoned) when the engine can't tell.
     fn disk_bytes(&self) -> Result<u64>;
 
+    /// What is wrong with the store beside its records, as sentences; nothing in a sound one.
+    ///
+    /// # Errors
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) when the engine can't tell.
+    fn problems(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Releases what the store holds, so that it can be opened again; the last call on it.
     ///
     /// # Errors
     /// [`Poisoned`](crate::ErrorKind::Poisoned) when closing failed. What was committed is safe.
     fn close(&self) -> Result<()>;
+}
+
+/// Opens the store of a data directory, which is created when it is missing.
+///
+/// # Errors
+/// [`Locked`](crate::ErrorKind::Locked) when another process holds the directory,
+/// [`Storage`](crate::ErrorKind::Storage) when it can't be used.
+pub fn open(kind: StoreKind, data_dir: &Path) -> Result<Arc<dyn Store>> {
+    match kind {
+        StoreKind::Memory => Ok(Arc::new(memory::MemoryStore::new())),
+        StoreKind::Sled => Ok(Arc::new(sled::SledStore::open(data_dir)?)),
+    }
+}
+
+/// Opens the store of a data directory that must be there already.
+///
+/// # Errors
+/// As [`open`], and [`Storage`](crate::ErrorKind::Storage) when nothing is there.
+pub fn open_existing(kind: StoreKind, data_dir: &Path) -> Result<Arc<dyn Store>> {
+    if kind == StoreKind::Sled && !data_dir.join("sled").exists() {
+        return Err(Error::new(
+            ErrorKind::Storage,
+            format!("{} holds no pulk data; name a node's data directory", data_dir.display()),
+        ));
+    }
+    open(kind, data_dir)
 }
 
 /// The writes of one commit over all trees: for each key its new value, or `None` to remove it.

@@ -1,1 +1,241 @@
-//! placeholder
+//! Every record on the disk: what its key is, what it holds, and which of them is the truth.
+//!
+//! | tree | key | record | |
+//! |---|---|---|---|
+//! | meta | `"meta"` | [`MetaRecord`] | truth |
+//! | meta | `"live_bytes"` | u64 big-endian | a sum, checked by `doctor` |
+//! | queues | queue | [`QueueRecord`] | name, paused: truth; counters: a sum |
+//! | ready.* | queue · first place | [`ChunkRecord`] | truth |
+//! | progress | priority · queue · first place | [`ProgressRecord`] | truth |
+//! | timers | due · job | [`TimerRecord`] | truth |
+//! | dead | queue · died at · job | [`DeadRecord`] | truth |
+//! | location | job | [`LocationRecord`] | an index |
+//! | payload | job · part | raw bytes, kind [`PAYLOAD_PART_KIND`] | truth |
+//! | damaged | tree · key | the bytes as found | |
+//!
+//! A job lies in exactly one of: a ready slot that is not gone, a timer, a dead letter (I1).
+//! A *place* is a sequence number given to a slot; a chunk's key is the place of its first slot,
+//! so the chunk of a place is the last one at or before it. A job born in a chunk has its own
+//! sequence as its place, and its id alone finds it.
+//!
+//! To change a record: copy the struct, give the copy the new shape and a new
+//! [`FORMAT_VERSION`](super::codec::FORMAT_VERSION), decode by the version found, add golden bytes
+//! of the new version to the tests below, leave the old ones, and say it in docs/FORMAT.md.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::dead_letter::DeadReason;
+use crate::priority::PerPriority;
+use crate::queue::StateCounts;
+use crate::retry::RetryPolicy;
+use crate::store::codec::Record;
+
+/// Most jobs in one chunk.
+pub(crate) const CHUNK_SLOTS_MAX: usize = 256;
+/// A payload up to this many bytes lies in its job's record, a larger one in parts.
+pub(crate) const INLINE_PAYLOAD_BYTES_MAX: usize = 8 << 10;
+/// Bytes of one part of a large payload.
+pub(crate) const PAYLOAD_PART_BYTES: usize = 16 << 10;
+/// The record kind of a part of a payload.
+pub(crate) const PAYLOAD_PART_KIND: u8 = 8;
+
+/// What the store as a whole knows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MetaRecord {
+    /// Drawn at random when the store was created.
+    pub(crate) store_id: u128,
+    /// The next sequence (I6): never given to anything yet.
+    pub(crate) next_sequence: u64,
+    /// The next queue number.
+    pub(crate) next_queue: u32,
+    /// How many records were ever set aside as damaged.
+    pub(crate) damaged_records: u64,
+    /// The clock at the last commit, to notice at opening that it stepped back.
+    pub(crate) last_commit_ms: u64,
+}
+
+/// A queue.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct QueueRecord {
+    pub(crate) name: String,
+    pub(crate) paused: bool,
+    pub(crate) counts: PerPriority<StateCounts>,
+}
+
+/// What one commit added to one lane, or several such chunks merged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ChunkRecord {
+    /// The shard in the ids of the jobs born here.
+    pub(crate) shard: u16,
+    /// The earliest birth; the births of the slots are told from it.
+    pub(crate) base_ms: u64,
+    pub(crate) slots: Vec<SlotRecord>,
+}
+
+/// One job of a chunk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SlotRecord {
+    /// The place, told from the chunk's first place.
+    pub(crate) place_offset: u64,
+    pub(crate) origin: Origin,
+    pub(crate) job: JobRecord,
+}
+
+/// Where a job in a slot came from.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Origin {
+    /// It was enqueued here: its id is made of the chunk and the place.
+    Born {
+        /// Milliseconds after the chunk's base.
+        offset_ms: u64,
+    },
+    /// It was elsewhere before: a timer, a dead letter.
+    Moved { id: u128, ready_at_ms: u64 },
+}
+
+/// A job, whatever tree it lies in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct JobRecord {
+    pub(crate) kind: String,
+    pub(crate) payload: PayloadRecord,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) max_attempts: u32,
+    pub(crate) max_interruptions: u32,
+    pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) timeout_ms: Option<u64>,
+    /// Attempts that failed.
+    pub(crate) failures: u32,
+    pub(crate) interruptions: u32,
+    /// Leases that were ever handed out.
+    pub(crate) deliveries: u32,
+    /// The last failures, oldest first.
+    pub(crate) errors: Vec<ErrorRecord>,
+}
+
+/// What a job carries, or how much of it lies in parts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum PayloadRecord {
+    Json(Bytes),
+    Binary(Bytes),
+    JsonParts { bytes: u32 },
+    BinaryParts { bytes: u32 },
+}
+
+impl Default for PayloadRecord {
+    fn default() -> Self {
+        PayloadRecord::Json(Bytes::new())
+    }
+}
+
+impl PayloadRecord {
+    /// How many parts lie in the payload tree.
+    pub(crate) fn parts(&self) -> u16 {
+        match self {
+            PayloadRecord::Json(_) | PayloadRecord::Binary(_) => 0,
+            PayloadRecord::JsonParts { bytes } | PayloadRecord::BinaryParts { bytes } => {
+                (*bytes as usize).div_ceil(PAYLOAD_PART_BYTES) as u16
+            }
+        }
+    }
+}
+
+/// A failure that is remembered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ErrorRecord {
+    pub(crate) attempt: u32,
+    pub(crate) failed_at_ms: u64,
+    pub(crate) error: String,
+}
+
+/// What became of the jobs of a chunk that was begun.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ProgressRecord {
+    pub(crate) slots: Vec<SlotProgress>,
+}
+
+/// What became of one job of a chunk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum SlotProgress {
+    /// As the chunk says.
+    Waiting,
+    /// Was leased, and can be claimed again.
+    Returned { deliveries: u32, interruptions: u32 },
+    /// Somebody has it.
+    Leased(LeaseRecord),
+    /// Done, or moved to another tree.
+    Gone,
+}
+
+/// A lease.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LeaseRecord {
+    /// The number in its token.
+    pub(crate) delivery: u32,
+    pub(crate) interruptions: u32,
+    pub(crate) started_ms: u64,
+    pub(crate) deadline_ms: u64,
+    /// How long it was last granted for: bounds the deadline when the clock steps back.
+    pub(crate) lease_ms: u64,
+    /// When the attempt counts as failed however often the lease is extended.
+    pub(crate) timeout_at_ms: Option<u64>,
+    pub(crate) worker: Option<String>,
+    pub(crate) progress: Option<u8>,
+}
+
+/// A job that waits for a moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TimerRecord {
+    pub(crate) priority: u8,
+    pub(crate) wait: Wait,
+    pub(crate) job: JobRecord,
+}
+
+/// Why a job waits.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Wait {
+    /// For a moment that the producer named.
+    At,
+    /// For some time after this moment, by delay or release: steps back with the clock.
+    After { since_ms: u64 },
+    /// For its next attempt, some time after it failed: steps back with the clock.
+    Retry { since_ms: u64 },
+}
+
+/// A dead letter.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DeadRecord {
+    pub(crate) priority: u8,
+    pub(crate) reason: DeadReason,
+    pub(crate) job: JobRecord,
+}
+
+/// Where a job is that left the chunk it was born in.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum LocationRecord {
+    Ready { priority: u8, place: u64 },
+    Timer { due_ms: u64 },
+    Dead { died_at_ms: u64 },
+}
+
+impl Record for MetaRecord {
+    const KIND: u8 = 1;
+}
+impl Record for QueueRecord {
+    const KIND: u8 = 2;
+}
+impl Record for ChunkRecord {
+    const KIND: u8 = 3;
+}
+impl Record for ProgressRecord {
+    const KIND: u8 = 4;
+}
+impl Record for TimerRecord {
+    const KIND: u8 = 5;
+}
+impl Record for DeadRecord {
+    const KIND: u8 = 6;
+}
+impl Record for LocationRecord {
+    const KIND: u8 = 7;
+}

@@ -1,0 +1,78 @@
+//! What happened: told to metrics and logs, once it is on the disk.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::dead_letter::DeadReason;
+use crate::job::JobId;
+use crate::priority::Priority;
+
+/// A thing that happened to jobs and is on the disk: what metrics count and logs tell.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The queue's name.
+    pub queue: Arc<str>,
+    /// The jobs' priority.
+    pub priority: Priority,
+    /// What happened.
+    pub what: Happened,
+}
+
+/// What happened to jobs of one queue and priority.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happened {
+    /// So many jobs were taken in (ready or scheduled).
+    Enqueued {
+        /// How many.
+        jobs: u64,
+    },
+    /// A job was handed to a worker.
+    Started {
+        /// How long it had been ready, in milliseconds.
+        wait_ms: u64,
+    },
+    /// A job was acked.
+    Completed {
+        /// From claim to ack, in milliseconds.
+        duration_ms: u64,
+    },
+    /// An attempt failed.
+    Failed {
+        /// The job.
+        id: JobId,
+        /// What it does.
+        kind: String,
+        /// Which attempt it was.
+        attempt: u32,
+        /// What the worker said.
+        error: String,
+        /// From claim to fail, in milliseconds.
+        duration_ms: u64,
+    },
+    /// After a failure, another attempt was planned.
+    Retried {
+        /// The job.
+        id: JobId,
+        /// When it runs again.
+        run_at: Timestamp,
+    },
+    /// A lease ran out.
+    Interrupted {
+        /// The job.
+        id: JobId,
+        /// How often that happened to it.
+        interruptions: u32,
+    },
+    /// A job became a dead letter.
+    Dead {
+        /// The job.
+        id: JobId,
+        /// Why.
+        reason: DeadReason,
+    },
+    /// A dead letter was put back to work.
+    Replayed {
+        /// The job.
+        id: JobId,
+    },
+}

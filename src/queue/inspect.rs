@@ -1,0 +1,167 @@
+//! Answers questions and changes nothing.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::dead_letter::FailedAttempt;
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::{JobId, JobState, JobView, QueueId, RunningView};
+use crate::priority::{PerPriority, Priority};
+use crate::queue::chunk::Chunk;
+use crate::queue::state::{Place, QueueState, attention_at};
+use crate::queue::view::QueueView;
+use crate::store::Tree;
+use crate::store::format::{JobRecord, SlotProgress};
+use crate::store::key::{self, LaneId};
+
+impl QueueState {
+    /// A job, wherever it is.
+    pub(crate) fn job(&mut self, id: JobId) -> Result<JobView> {
+        match self.locate(id)? {
+            Some(Place::Slot(chunk_id, slot)) => match self.chunk(chunk_id)? {
+                Some(chunk) => self.slot_view(&chunk, slot),
+                None => Err(no_such_job(id)),
+            },
+            Some(Place::Timer(due)) => {
+                let key = key::timer(due, id);
+                let Some(bytes) = self.draft.get(Tree::Timers, &key)? else {
+                    return Err(no_such_job(id));
+                };
+                let Some((lane, record)) = self.timer_record(&key, id, &bytes)? else {
+                    return Err(no_such_job(id));
+                };
+                self.view(lane, id, &record.job, record.wait.state(), due)
+            }
+            Some(Place::Dead(_)) => self.dead_letter(id),
+            None => Err(no_such_job(id)),
+        }
+    }
+
+    fn slot_view(&mut self, chunk: &Chunk, number: usize) -> Result<JobView> {
+        let Some(slot) = chunk.slots.get(number) else {
+            return Err(Error::new(ErrorKind::Corrupt, "the chunk has no such slot"));
+        };
+        let lane = chunk.id.lane;
+        let progress = self
+            .lanes
+            .get(&lane)
+            .and_then(|lane| lane.begun.get(&chunk.id.first_place))
+            .and_then(|begun| begun.slots.get(number))
+            .cloned()
+            .unwrap_or(SlotProgress::Waiting);
+        let mut view = self.view(lane, slot.id, &slot.job, JobState::Ready, slot.ready_at)?;
+        match progress {
+            SlotProgress::Leased(lease) => {
+                view.state = JobState::Running;
+                view.interruptions = lease.interruptions;
+                view.running = Some(RunningView {
+                    started_at: Timestamp::from_ms(lease.started_ms),
+                    expires_at: attention_at(&lease),
+                    progress: lease.progress,
+                    worker: lease.worker,
+                });
+            }
+            SlotProgress::Returned { interruptions, .. } => view.interruptions = interruptions,
+            SlotProgress::Waiting | SlotProgress::Gone => {}
+        }
+        Ok(view)
+    }
+
+    pub(crate) fn view(
+        &mut self,
+        lane: LaneId,
+        id: JobId,
+        job: &JobRecord,
+        state: JobState,
+        run_at: Timestamp,
+    ) -> Result<JobView> {
+        Ok(JobView {
+            id,
+            state,
+            queue: self.queue_name(lane.queue).to_string(),
+            kind: job.kind.clone(),
+            priority: lane.priority,
+            payload: self.payload(id, &job.payload)?,
+            headers: job.headers.iter().cloned().collect(),
+            attempt: job.failures + 1,
+            max_attempts: job.max_attempts,
+            interruptions: job.interruptions,
+            max_interruptions: job.max_interruptions,
+            timeout_ms: job.timeout_ms,
+            enqueued_at: id.born_at(),
+            run_at,
+            running: None,
+            dead: None,
+            errors: job
+                .errors
+                .iter()
+                .map(|error| FailedAttempt {
+                    attempt: error.attempt,
+                    failed_at: Timestamp::from_ms(error.failed_at_ms),
+                    error: error.error.clone(),
+                })
+                .collect(),
+        })
+    }
+
+    /// All queues, by name.
+    pub(crate) fn queues(&mut self) -> Result<Vec<QueueView>> {
+        let mut names: Vec<(Arc<str>, QueueId)> =
+            self.queues.by_name.iter().map(|(name, id)| (name.clone(), *id)).collect();
+        names.sort();
+        names.into_iter().map(|(_, id)| self.queue_view(id)).collect()
+    }
+
+    /// The queue of this name.
+    pub(crate) fn queue(&mut self, name: &str) -> Result<QueueView> {
+        match self.queues.by_name.get(name).copied() {
+            Some(id) => self.queue_view(id),
+            None => Err(Error::new(
+                ErrorKind::NotFound,
+                format!("there is no queue {name:?}; a queue is created by its first job"),
+            )),
+        }
+    }
+
+    fn queue_view(&mut self, id: QueueId) -> Result<QueueView> {
+        let mut oldest_ready_at = PerPriority::default();
+        for priority in Priority::ALL {
+            oldest_ready_at[priority] = self.oldest_ready_at(LaneId { priority, queue: id })?;
+        }
+        match self.queues.by_id.get(&id) {
+            Some(entry) => Ok(QueueView {
+                name: entry.name.to_string(),
+                paused: entry.paused,
+                counts: entry.counts,
+                oldest_ready_at,
+            }),
+            None => Err(Error::new(ErrorKind::NotFound, "the queue is gone")),
+        }
+    }
+
+    /// Since when the job that a claim would get first has been ready. Read once per job that
+    /// comes to the head, however often it is asked.
+    fn oldest_ready_at(&mut self, lane_id: LaneId) -> Result<Option<Timestamp>> {
+        if self.queues.ready_jobs(lane_id) == 0 {
+            return Ok(None);
+        }
+        self.seal(lane_id);
+        if let Some(lane) = self.lanes.get(&lane_id)
+            && let Some((first_place, slot, ready_at)) = lane.oldest
+            && lane.is_head(first_place, slot)
+        {
+            return Ok(Some(ready_at));
+        }
+        let Some(chunk) = self.next_chunk_with_waiting(lane_id, 0)? else { return Ok(None) };
+        let lane = self.lanes.entry(lane_id).or_default();
+        let begun = lane.begun.get_mut(&chunk.id.first_place);
+        let number = begun.map_or(Some(0), |begun| begun.next_waiting(0)).unwrap_or(0);
+        let ready_at = chunk.slots.get(number).map(|slot| slot.ready_at);
+        lane.oldest = ready_at.map(|ready_at| (chunk.id.first_place, number, ready_at));
+        Ok(ready_at)
+    }
+}
+
+fn no_such_job(id: JobId) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no job {id}: it is done, or it never was"))
+}

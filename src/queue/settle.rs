@@ -1,0 +1,302 @@
+//! Ends leases by the word of their holders: acks and fails, and what becomes of a failed job.
+
+use crate::clock::Timestamp;
+use crate::dead_letter::{DeadReason, ERRORS_KEPT_MAX, shorten};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::{JobId, JobState, Move, validate_range};
+use crate::lease::LeaseToken;
+use crate::queue::chunk::Chunk;
+use crate::queue::event::Happened;
+use crate::queue::state::{Context, Place, QueueState};
+use crate::retry::RetryPolicy;
+use crate::store::Tree;
+use crate::store::codec;
+use crate::store::format::{
+    DeadRecord, ErrorRecord, JobRecord, LeaseRecord, LocationRecord, SlotProgress, Wait,
+};
+use crate::store::key::{self, LaneId};
+
+/// Most acks and fails in one call.
+pub const SETTLE_MAX: usize = 1_000;
+
+/// A worker's word that a job failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// The lease.
+    pub token: LeaseToken,
+    /// What went wrong; its first kilobyte is kept.
+    pub error: String,
+    /// False: never try again, whatever attempts are left.
+    pub retry: bool,
+    /// When to try again, in milliseconds from now, instead of the job's own policy.
+    pub retry_in_ms: Option<u64>,
+}
+
+/// What became of a failed job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// It will run again at this time.
+    Retrying {
+        /// The moment of the next attempt.
+        run_at: Timestamp,
+    },
+    /// It is a dead letter now.
+    Dead {
+        /// Why.
+        reason: DeadReason,
+    },
+}
+
+/// What a worker has finished.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settle {
+    /// Jobs that are done.
+    pub acks: Vec<LeaseToken>,
+    /// Jobs that failed.
+    pub fails: Vec<Failure>,
+}
+
+/// What became of one ack (`Ok(None)`) or one fail (`Ok(Some(_))`).
+pub type SettleOutcome = Result<Option<Failed>, Error>;
+
+impl Settle {
+    /// Checks every field against its limits.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) or [`TooLarge`](ErrorKind::TooLarge), naming the field.
+    pub fn validate(&self) -> Result<()> {
+        let settled = self.acks.len() + self.fails.len();
+        if settled > SETTLE_MAX {
+            return Err(Error::too_large(
+                "acks",
+                format!("{settled} acks and fails are too many for one call; at most {SETTLE_MAX}"),
+            ));
+        }
+        for (number, failure) in self.fails.iter().enumerate() {
+            failure.validate().map_err(|error| error.inside(&format!("fails[{number}]")))?;
+        }
+        Ok(())
+    }
+
+    /// True when there is nothing to settle.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.acks.is_empty() && self.fails.is_empty()
+    }
+}
+
+impl Failure {
+    /// Checks every field against its limits.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid), naming the field.
+    pub fn validate(&self) -> Result<()> {
+        validate_range("retry_in_ms", self.retry_in_ms, 0, RetryPolicy::DELAY_MS_MAX)
+    }
+}
+
+/// A leased slot, with all that is needed to end its lease.
+pub(crate) struct Leased {
+    pub(crate) chunk: std::sync::Arc<Chunk>,
+    pub(crate) slot: usize,
+    pub(crate) lease: LeaseRecord,
+}
+
+impl Leased {
+    pub(crate) fn lane(&self) -> LaneId {
+        self.chunk.id.lane
+    }
+
+    /// The job as it leaves its slot, with what the lease counted.
+    pub(crate) fn job(&self) -> JobRecord {
+        let mut job = self.chunk.slots.get(self.slot).map(|slot| slot.job.clone());
+        let job = job.get_or_insert_default();
+        job.deliveries = self.lease.delivery;
+        job.interruptions = self.lease.interruptions;
+        std::mem::take(job)
+    }
+}
+
+impl QueueState {
+    /// Acks, then fails, from number `outcomes.len()` on, until the group is full. True when all
+    /// are done; otherwise apply it again in the next group.
+    pub(crate) fn settle(
+        &mut self,
+        settle: &Settle,
+        outcomes: &mut Vec<SettleOutcome>,
+        context: &mut Context<'_>,
+    ) -> Result<bool> {
+        let acked = outcomes.len().min(settle.acks.len());
+        for token in settle.acks.iter().skip(acked) {
+            if self.is_full() {
+                return Ok(false);
+            }
+            outcomes.push(told_apart(self.ack(*token, context).map(|()| None))?);
+        }
+        let failed = outcomes.len() - settle.acks.len();
+        for failure in settle.fails.iter().skip(failed) {
+            if self.is_full() {
+                return Ok(false);
+            }
+            outcomes.push(told_apart(self.fail(failure, context).map(Some))?);
+        }
+        Ok(true)
+    }
+
+    /// The job is done.
+    pub(crate) fn ack(&mut self, token: LeaseToken, context: &mut Context<'_>) -> Result<()> {
+        let leased = self.leased(token)?;
+        let lane = leased.lane();
+        self.count(lane, Some(JobState::Running), Move::Ack)?;
+        self.vacate(&leased.chunk, leased.slot);
+        if let Some(slot) = leased.chunk.slots.get(leased.slot) {
+            self.forget_job(slot.id, slot.moved, &slot.job.payload);
+        }
+        let duration_ms = context.now.as_ms().saturating_sub(leased.lease.started_ms);
+        self.tell(lane, Happened::Completed { duration_ms });
+        Ok(())
+    }
+
+    /// The job failed: it is tried again later, or it is dead.
+    pub(crate) fn fail(
+        &mut self,
+        failure: &Failure,
+        context: &mut Context<'_>,
+    ) -> Result<Failed> {
+        let leased = self.leased(failure.token)?;
+        self.fail_leased(&leased, failure, context)
+    }
+
+    pub(crate) fn fail_leased(
+        &mut self,
+        leased: &Leased,
+        failure: &Failure,
+        context: &mut Context<'_>,
+    ) -> Result<Failed> {
+        let (id, lane, now) = (failure.token.job, leased.lane(), context.now);
+        let mut job = leased.job();
+        remember_error(&mut job, &failure.error, now);
+        job.failures += 1;
+        self.tell(lane, Happened::Failed {
+            id,
+            kind: job.kind.clone(),
+            attempt: job.failures,
+            error: shorten(&failure.error).to_owned(),
+            duration_ms: now.as_ms().saturating_sub(leased.lease.started_ms),
+        });
+        let spent = job.failures >= job.max_attempts;
+        if spent || !failure.retry {
+            let reason =
+                if failure.retry { DeadReason::Exhausted } else { DeadReason::Rejected };
+            self.bury(leased, id, job, reason, now)?;
+            return Ok(Failed::Dead { reason });
+        }
+        let policy = job.retry.unwrap_or(self.config.retry);
+        let delay_ms = match failure.retry_in_ms {
+            Some(retry_in_ms) => retry_in_ms,
+            None => policy.delay_ms(job.failures, context.random),
+        };
+        let run_at = now.plus_ms(delay_ms);
+        self.count(lane, Some(JobState::Running), Move::Retry)?;
+        self.vacate(&leased.chunk, leased.slot);
+        self.set_timer(lane, id, job, run_at, Wait::Retry { since_ms: now.as_ms() });
+        self.tell(lane, Happened::Retried { id, run_at });
+        Ok(Failed::Retrying { run_at })
+    }
+
+    /// Makes a running job a dead letter.
+    pub(crate) fn bury(
+        &mut self,
+        leased: &Leased,
+        id: JobId,
+        job: JobRecord,
+        reason: DeadReason,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.count(leased.lane(), Some(JobState::Running), Move::Bury)?;
+        self.vacate(&leased.chunk, leased.slot);
+        self.put_dead(leased.lane(), id, job, reason, now);
+        Ok(())
+    }
+
+    /// Makes a waiting job a dead letter, because what it carries can't be read any more.
+    pub(crate) fn bury_unreadable(
+        &mut self,
+        chunk: &Chunk,
+        number: usize,
+        error: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        let Some(slot) = chunk.slots.get(number) else { return Ok(()) };
+        let lane = chunk.id.lane;
+        let mut job = slot.job.clone();
+        if let Some(lane) = self.lanes.get(&lane)
+            && let Some(begun) = lane.begun.get(&chunk.id.first_place)
+            && let Some(SlotProgress::Returned { deliveries, interruptions }) =
+                begun.slots.get(number)
+        {
+            (job.deliveries, job.interruptions) = (*deliveries, *interruptions);
+        }
+        remember_error(&mut job, error, now);
+        self.count(lane, Some(JobState::Ready), Move::Bury)?;
+        self.vacate(chunk, number);
+        self.put_dead(lane, slot.id, job, DeadReason::Damaged, now);
+        Ok(())
+    }
+
+    fn put_dead(
+        &mut self,
+        lane: LaneId,
+        id: JobId,
+        job: JobRecord,
+        reason: DeadReason,
+        now: Timestamp,
+    ) {
+        let record = DeadRecord { priority: lane.priority.number(), reason, job };
+        self.draft.put_live(Tree::Dead, key::dead(lane.queue, now, id), codec::encode(&record));
+        let location = LocationRecord::Dead { died_at_ms: now.as_ms() };
+        self.draft.put(Tree::Location, key::job(id), codec::encode(&location));
+        self.tell(lane, Happened::Dead { id, reason });
+    }
+
+    /// The slot that this token holds.
+    ///
+    /// # Errors
+    /// [`LeaseLost`](ErrorKind::LeaseLost) when it holds none (any more).
+    pub(crate) fn leased(&mut self, token: LeaseToken) -> Result<Leased> {
+        if let Some(Place::Slot(chunk_id, slot)) = self.locate(token.job)?
+            && let Some(lease) = self.lease(chunk_id, slot).cloned()
+            && lease.delivery == token.delivery
+            && let Some(chunk) = self.chunk(chunk_id)?
+        {
+            return Ok(Leased { chunk, slot, lease });
+        }
+        Err(Error::new(
+            ErrorKind::LeaseLost,
+            format!(
+                "the lease {token} has ended: job {} is done, was given back, or was handed to \
+                 another worker; nothing was changed",
+                token.job
+            ),
+        ))
+    }
+}
+
+fn remember_error(job: &mut JobRecord, error: &str, now: Timestamp) {
+    if job.errors.len() >= ERRORS_KEPT_MAX {
+        job.errors.remove(0);
+    }
+    job.errors.push(ErrorRecord {
+        attempt: job.failures + 1,
+        failed_at_ms: now.as_ms(),
+        error: shorten(error).to_owned(),
+    });
+}
+
+/// A refusal is an outcome of its own; a failing store is the end of the whole call.
+fn told_apart(outcome: SettleOutcome) -> Result<SettleOutcome> {
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::Poisoned => Err(error),
+        outcome => Ok(outcome),
+    }
+}

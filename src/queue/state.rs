@@ -1,0 +1,509 @@
+//! The state machine: what it keeps in memory, how a job is found, how a group becomes writes.
+//!
+//! # Invariants
+//! - I1 A job is in exactly one place: a ready slot that is not gone, a timer, or dead.
+//! - I2 The counters equal a full count.
+//! - I3 A leased slot has one live token; an ended lease has none.
+//! - I4 `progress` exists only for chunks that exist; chunks whose slots are all gone do not.
+//! - I5 Every `location` entry points at a job that is there.
+//! - I6 Sequences never repeat, over any crash.
+//! - I7 An acknowledged command is reflected after any crash; an unacknowledged one wholly or not.
+//! - I8 Time going backwards loses nothing and hangs nothing.
+//! - I9 No value is above 32 KiB; no blob file exists.
+//!
+//! Memory holds the queues, the chunks that were begun and the leases in them: what it costs
+//! depends on the work in progress, never on the backlog.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rand::Rng;
+
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::{JobId, JobState, Move, Payload, QueueId};
+use crate::priority::PerPriority;
+use crate::queue::chunk::{Chunk, ChunkBuilder, ChunkCache, ChunkSlot};
+use crate::queue::draft::Draft;
+use crate::queue::event::{Event, Happened};
+use crate::queue::lane::Lane;
+use crate::queue::view::StateCounts;
+use crate::store::codec;
+use crate::store::format::{
+    JobRecord, LeaseRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND, PayloadRecord,
+    ProgressRecord, QueueRecord,
+};
+use crate::store::key::{self, ChunkId, LaneId};
+use crate::store::{Tree, WriteSet};
+
+/// A group takes no further command once it would write this many bytes. With the largest single
+/// command on top it stays below [`COMMIT_BYTES_MAX`](crate::store::COMMIT_BYTES_MAX).
+pub(crate) const GROUP_BYTES_FULL: usize = 2 << 20;
+
+/// What a command is applied with: the only time and the only chance it knows.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) random: &'a mut dyn Rng,
+}
+
+/// The queue as a deterministic state machine over a store.
+pub(crate) struct QueueState {
+    pub(crate) config: Config,
+    pub(crate) draft: Draft,
+    pub(crate) meta: MetaRecord,
+    pub(crate) queues: Queues,
+    pub(crate) lanes: BTreeMap<LaneId, Lane>,
+    /// Queues with ready jobs, by priority.
+    pub(crate) ready: PerPriority<BTreeSet<QueueId>>,
+    /// The queue that was served last, by priority: the next one goes first.
+    pub(crate) last_served: PerPriority<Option<QueueId>>,
+    /// Leases by the moment they need attention.
+    pub(crate) leases: BTreeSet<(Timestamp, ChunkId, usize)>,
+    /// The first timer, if there is one.
+    pub(crate) first_timer: Option<Timestamp>,
+    /// Where to go on re-filing timers after the clock stepped back.
+    pub(crate) refile_from: Option<Vec<u8>>,
+    /// The last time a command was applied with.
+    pub(crate) last_now: Timestamp,
+    pub(crate) cache: ChunkCache,
+    /// Lanes with enough small chunks to merge.
+    pub(crate) mergeable: BTreeSet<LaneId>,
+    building: BTreeMap<LaneId, ChunkBuilder>,
+    dirty_chunks: BTreeSet<ChunkId>,
+    dirty_chunk_bytes: usize,
+    dirty_queues: BTreeSet<QueueId>,
+    events: Vec<Event>,
+    /// Set when a record was set aside: the counters must be made anew from what is left.
+    pub(crate) needs_recount: bool,
+    /// Set when a job became ready since it was last asked for.
+    pub(crate) became_ready: bool,
+}
+
+/// All queues, by number and by name.
+#[derive(Default)]
+pub(crate) struct Queues {
+    pub(crate) by_id: BTreeMap<QueueId, QueueEntry>,
+    pub(crate) by_name: HashMap<Arc<str>, QueueId>,
+}
+
+/// A queue in memory.
+pub(crate) struct QueueEntry {
+    pub(crate) name: Arc<str>,
+    pub(crate) paused: bool,
+    pub(crate) counts: PerPriority<StateCounts>,
+}
+
+/// Where a job was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Slot(ChunkId, usize),
+    Timer(Timestamp),
+    Dead(Timestamp),
+}
+
+impl QueueState {
+    pub(crate) fn new(config: Config, draft: Draft, meta: MetaRecord) -> Self {
+        QueueState {
+            config,
+            draft,
+            meta,
+            queues: Queues::default(),
+            lanes: BTreeMap::new(),
+            ready: PerPriority::default(),
+            last_served: PerPriority::default(),
+            leases: BTreeSet::new(),
+            first_timer: None,
+            refile_from: None,
+            last_now: Timestamp::default(),
+            cache: ChunkCache::default(),
+            mergeable: BTreeSet::new(),
+            building: BTreeMap::new(),
+            dirty_chunks: BTreeSet::new(),
+            dirty_chunk_bytes: 0,
+            dirty_queues: BTreeSet::new(),
+            events: Vec::new(),
+            needs_recount: false,
+            became_ready: false,
+        }
+    }
+
+    // ---- the group ----
+
+    /// True when the group should be committed before anything is added to it.
+    pub(crate) fn is_full(&self) -> bool {
+        let building: usize = self.building.values().map(ChunkBuilder::body_bytes).sum();
+        self.draft.bytes() + self.dirty_chunk_bytes + building >= GROUP_BYTES_FULL
+    }
+
+    /// The writes of the group, all of them; the next command begins a new group.
+    pub(crate) fn finish_group(&mut self, now: Timestamp) -> WriteSet {
+        self.seal_all();
+        for id in std::mem::take(&mut self.dirty_chunks) {
+            // A chunk that was removed after it got dirty has nothing left to write.
+            let begun = self.lanes.get(&id.lane).and_then(|lane| lane.begun.get(&id.first_place));
+            if let Some(begun) = begun {
+                let record = ProgressRecord { slots: begun.slots.clone() };
+                self.draft.put(Tree::Progress, id.progress_key(), codec::encode(&record));
+            }
+        }
+        self.dirty_chunk_bytes = 0;
+        for id in std::mem::take(&mut self.dirty_queues) {
+            if let Some(entry) = self.queues.by_id.get(&id) {
+                let record = QueueRecord {
+                    name: entry.name.to_string(),
+                    paused: entry.paused,
+                    counts: entry.counts,
+                };
+                self.draft.put(Tree::Queues, key::queue(id), codec::encode(&record));
+            }
+        }
+        if !self.draft.is_empty() {
+            self.meta.last_commit_ms = now.as_ms();
+            self.draft.put(Tree::Meta, key::META.to_vec(), codec::encode(&self.meta));
+            let live_bytes = self.draft.live_bytes().to_be_bytes();
+            self.draft.put(
+                Tree::Meta,
+                key::LIVE_BYTES.to_vec(),
+                Bytes::copy_from_slice(&live_bytes),
+            );
+        }
+        self.draft.take()
+    }
+
+    /// What happened since the last call; to be told only once the group is durable.
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    pub(crate) fn tell(&mut self, lane: LaneId, what: Happened) {
+        let queue = self.queue_name(lane.queue);
+        self.events.push(Event { queue, priority: lane.priority, what });
+    }
+
+    /// Remembers that the progress of a chunk must be written with the group.
+    pub(crate) fn mark_dirty(&mut self, id: ChunkId) {
+        if self.dirty_chunks.insert(id) {
+            let begun = self.lanes.get(&id.lane).and_then(|lane| lane.begun.get(&id.first_place));
+            self.dirty_chunk_bytes += begun.map_or(0, |begun| begun.record_bytes_estimate());
+        }
+    }
+
+    pub(crate) fn mark_queue_dirty(&mut self, id: QueueId) {
+        self.dirty_queues.insert(id);
+    }
+
+    // ---- queues and counters ----
+
+    pub(crate) fn queue_name(&self, id: QueueId) -> Arc<str> {
+        match self.queues.by_id.get(&id) {
+            Some(entry) => entry.name.clone(),
+            None => Arc::from(format!("queue-{}", id.0)),
+        }
+    }
+
+    /// The queue of this name, made now if it is new.
+    pub(crate) fn queue_or_new(&mut self, name: &str) -> Result<QueueId> {
+        if let Some(id) = self.queues.by_name.get(name) {
+            return Ok(*id);
+        }
+        if self.meta.next_queue > QueueId::MAX {
+            let most = QueueId::MAX;
+            return Err(Error::new(
+                ErrorKind::Full,
+                format!("queue {name:?} would be one too many; use one of the {most} there are"),
+            ));
+        }
+        let id = QueueId(self.meta.next_queue);
+        self.meta.next_queue += 1;
+        self.queues.insert(id, name.into(), false, PerPriority::default());
+        self.dirty_queues.insert(id);
+        Ok(id)
+    }
+
+    /// Counts a move of one job, and refuses one that is not legal.
+    pub(crate) fn count(&mut self, lane: LaneId, from: Option<JobState>, by: Move) -> Result<()> {
+        let to = JobState::after(from, by)?;
+        self.dirty_queues.insert(lane.queue);
+        let Some(entry) = self.queues.by_id.get_mut(&lane.queue) else { return Ok(()) };
+        let counts = &mut entry.counts[lane.priority];
+        if let Some(from) = from {
+            let count = counts.of_mut(from);
+            *count = count.saturating_sub(1);
+        }
+        if let Some(to) = to {
+            *counts.of_mut(to) += 1;
+        }
+        if counts.ready > 0 {
+            self.ready[lane.priority].insert(lane.queue);
+            self.became_ready |= to == Some(JobState::Ready);
+        } else {
+            self.ready[lane.priority].remove(&lane.queue);
+        }
+        Ok(())
+    }
+
+    // ---- jobs into lanes ----
+
+    pub(crate) fn next_sequence(&mut self) -> Result<u64> {
+        let sequence = self.meta.next_sequence;
+        if sequence > JobId::SEQUENCE_MAX {
+            return Err(Error::new(
+                ErrorKind::Full,
+                "all job numbers are used up; start a new data directory",
+            ));
+        }
+        self.meta.next_sequence += 1;
+        Ok(sequence)
+    }
+
+    /// Adds a job to the chunk that the group builds for its lane.
+    pub(crate) fn add_to_lane(&mut self, lane: LaneId, slot: ChunkSlot) {
+        let job_bytes = codec::body_bytes(&slot.job);
+        let builder = self.building.entry(lane).or_insert_with(ChunkBuilder::new);
+        if let Some(slot) = builder.push(slot, job_bytes) {
+            self.seal(lane);
+            let mut builder = ChunkBuilder::new();
+            let left_over = builder.push(slot, job_bytes);
+            assert!(left_over.is_none(), "I9: a job of {job_bytes} bytes has no room in a chunk");
+            self.building.insert(lane, builder);
+        }
+    }
+
+    /// Puts a job that was elsewhere at the end of a lane.
+    pub(crate) fn move_to_lane(
+        &mut self,
+        lane: LaneId,
+        id: JobId,
+        job: JobRecord,
+        ready_at: Timestamp,
+    ) -> Result<()> {
+        let place = self.next_sequence()?;
+        let location = LocationRecord::Ready { priority: lane.priority.number(), place };
+        self.draft.put(Tree::Location, key::job(id), codec::encode(&location));
+        self.add_to_lane(lane, ChunkSlot { place, id, moved: true, ready_at, job });
+        Ok(())
+    }
+
+    /// Makes what the group built for a lane a chunk like any other.
+    pub(crate) fn seal(&mut self, lane: LaneId) {
+        let Some((chunk, bytes)) = self.building.remove(&lane).and_then(|b| b.build(lane)) else {
+            return;
+        };
+        let entry = self.lanes.entry(lane).or_default();
+        if entry.note_new_chunk(&chunk) {
+            self.mergeable.insert(lane);
+        }
+        self.draft.put_live(lane.tree(), chunk.id.key(), bytes);
+        // Near the head it will be claimed soon; deep in a backlog it would only push others out.
+        if self.queues.ready_jobs(lane) <= 2 * chunk.slots.len() as u64 {
+            self.cache.insert(Arc::new(chunk));
+        }
+    }
+
+    fn seal_all(&mut self) {
+        while let Some(lane) = self.building.keys().next().copied() {
+            self.seal(lane);
+        }
+    }
+
+    // ---- finding jobs ----
+
+    /// The chunk with this id; `None` when there is none, or when it was damaged and set aside.
+    pub(crate) fn chunk(&mut self, id: ChunkId) -> Result<Option<Arc<Chunk>>> {
+        if let Some(chunk) = self.cache.get(id) {
+            return Ok(Some(chunk));
+        }
+        match self.draft.get(id.lane.tree(), &id.key())? {
+            Some(bytes) => self.decode_chunk(id, &bytes),
+            None => Ok(None),
+        }
+    }
+
+    /// Decodes a chunk and keeps it at hand.
+    pub(crate) fn decode_chunk(&mut self, id: ChunkId, bytes: &[u8]) -> Result<Option<Arc<Chunk>>> {
+        if let Some(chunk) = self.cache.get(id) {
+            return Ok(Some(chunk));
+        }
+        match Chunk::decode(id, bytes) {
+            Ok(chunk) => {
+                let chunk = Arc::new(chunk);
+                self.cache.insert(chunk.clone());
+                Ok(Some(chunk))
+            }
+            Err(reason) => {
+                self.set_aside(id.lane.tree(), id.key(), bytes, &reason)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Where a job is; `None` when it is done or never was.
+    pub(crate) fn locate(&mut self, id: JobId) -> Result<Option<Place>> {
+        let Some(priority) = id.birth_priority() else { return Ok(None) };
+        let birth_lane = LaneId { priority, queue: id.queue() };
+        if let Some(place) = self.slot_in_begun_chunk(birth_lane, id.sequence(), id) {
+            return Ok(Some(place));
+        }
+        match self.location(id)? {
+            Some(LocationRecord::Ready { priority, place }) => {
+                let Some(priority) = crate::Priority::from_number(priority) else {
+                    return Ok(None);
+                };
+                self.slot_in_lane(LaneId { priority, queue: id.queue() }, place, id)
+            }
+            Some(LocationRecord::Timer { due_ms }) => {
+                Ok(Some(Place::Timer(Timestamp::from_ms(due_ms))))
+            }
+            Some(LocationRecord::Dead { died_at_ms }) => {
+                Ok(Some(Place::Dead(Timestamp::from_ms(died_at_ms))))
+            }
+            None => self.slot_in_lane(birth_lane, id.sequence(), id),
+        }
+    }
+
+    fn location(&mut self, id: JobId) -> Result<Option<LocationRecord>> {
+        let key = key::job(id);
+        let Some(bytes) = self.draft.get(Tree::Location, &key)? else { return Ok(None) };
+        match codec::decode(&bytes) {
+            Ok(location) => Ok(Some(location)),
+            Err(reason) => {
+                self.set_aside(Tree::Location, key, &bytes, &reason)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The short way, without reading: most jobs looked for are running, in a chunk at hand.
+    fn slot_in_begun_chunk(&mut self, lane: LaneId, place: u64, id: JobId) -> Option<Place> {
+        let (first_place, _) = self.lanes.get(&lane)?.begun.range(..=place).next_back()?;
+        let chunk_id = ChunkId { lane, first_place: *first_place };
+        let chunk = self.cache.get(chunk_id)?;
+        self.slot_in_chunk(&chunk, place, id)
+    }
+
+    fn slot_in_lane(&mut self, lane: LaneId, place: u64, id: JobId) -> Result<Option<Place>> {
+        self.seal(lane);
+        let from = ChunkId { lane, first_place: 0 }.key();
+        let until = ChunkId { lane, first_place: place }.key();
+        let Some((chunk_key, bytes)) = self.draft.last(lane.tree(), from, until)? else {
+            return Ok(None);
+        };
+        let Some(chunk_id) = ChunkId::from_key(lane.priority, &chunk_key) else { return Ok(None) };
+        let Some(chunk) = self.decode_chunk(chunk_id, &bytes)? else { return Ok(None) };
+        Ok(self.slot_in_chunk(&chunk, place, id))
+    }
+
+    fn slot_in_chunk(&self, chunk: &Chunk, place: u64, id: JobId) -> Option<Place> {
+        let number = chunk.slot_at(place)?;
+        let slot = chunk.slots.get(number)?;
+        let begun = self.lanes.get(&chunk.id.lane)?.begun.get(&chunk.id.first_place);
+        let gone = begun.is_some_and(|begun| begun.is_gone(number));
+        (slot.id == id && !gone).then_some(Place::Slot(chunk.id, number))
+    }
+
+    /// The lease of a slot, if it is leased.
+    pub(crate) fn lease(&self, id: ChunkId, slot: usize) -> Option<&LeaseRecord> {
+        self.lanes.get(&id.lane)?.begun.get(&id.first_place)?.lease(slot)
+    }
+
+    // ---- jobs out of slots ----
+
+    /// Empties a leased slot: its job is done or goes elsewhere. The last one takes the chunk.
+    pub(crate) fn vacate(&mut self, chunk: &Chunk, slot: usize) {
+        let id = chunk.id;
+        let Some(lane) = self.lanes.get_mut(&id.lane) else { return };
+        let Some(begun) = lane.begun.get_mut(&id.first_place) else { return };
+        if let Some(lease) = begun.lease(slot) {
+            self.leases.remove(&(attention_at(lease), id, slot));
+        }
+        begun.set_gone(slot);
+        if begun.left() > 0 {
+            self.mark_dirty(id);
+            return;
+        }
+        lane.forget(id.first_place);
+        self.cache.remove(id);
+        self.dirty_chunks.remove(&id);
+        self.draft.remove(Tree::Progress, id.progress_key());
+        self.draft.remove_live(id.lane.tree(), id.key(), chunk.record_bytes);
+    }
+
+    /// Removes what a finished job leaves outside its slot.
+    pub(crate) fn forget_job(&mut self, id: JobId, moved: bool, payload: &PayloadRecord) {
+        if moved {
+            self.draft.remove(Tree::Location, key::job(id));
+        }
+        for part in 0..payload.parts() {
+            let bytes = self.payload_part_bytes(payload, part);
+            self.draft.remove_live(Tree::Payload, key::payload_part(id, part), bytes);
+        }
+    }
+
+    fn payload_part_bytes(&self, payload: &PayloadRecord, part: u16) -> usize {
+        use crate::store::format::PAYLOAD_PART_BYTES;
+        let (PayloadRecord::JsonParts { bytes } | PayloadRecord::BinaryParts { bytes }) = payload
+        else {
+            return 0;
+        };
+        let before = usize::from(part) * PAYLOAD_PART_BYTES;
+        codec::HEADER_BYTES + (*bytes as usize).saturating_sub(before).min(PAYLOAD_PART_BYTES)
+    }
+
+    /// The payload of a job, put together from its parts if it has any.
+    ///
+    /// # Errors
+    /// [`Corrupt`](ErrorKind::Corrupt) when a part is damaged or missing.
+    pub(crate) fn payload(&mut self, id: JobId, payload: &PayloadRecord) -> Result<Payload> {
+        let bytes = match payload {
+            PayloadRecord::Json(bytes) => return Ok(Payload::Json(bytes.clone())),
+            PayloadRecord::Binary(bytes) => return Ok(Payload::Binary(bytes.clone())),
+            PayloadRecord::JsonParts { bytes } | PayloadRecord::BinaryParts { bytes } => *bytes,
+        };
+        let mut whole = Vec::with_capacity(bytes as usize);
+        for part in 0..payload.parts() {
+            let key = key::payload_part(id, part);
+            let stored = self.draft.get(Tree::Payload, &key)?;
+            match stored.as_ref().map(|stored| codec::decode_raw(PAYLOAD_PART_KIND, stored)) {
+                Some(Ok(part)) => whole.extend_from_slice(&part),
+                found => {
+                    if let (Some(Err(reason)), Some(stored)) = (&found, &stored) {
+                        self.set_aside(Tree::Payload, key, stored, reason)?;
+                    }
+                    return Err(Error::new(
+                        ErrorKind::Corrupt,
+                        format!("part {part} of the payload of job {id} is damaged or missing"),
+                    ));
+                }
+            }
+        }
+        Ok(match payload {
+            PayloadRecord::JsonParts { .. } => Payload::Json(whole.into()),
+            _ => Payload::Binary(whole.into()),
+        })
+    }
+}
+
+impl Queues {
+    pub(crate) fn insert(
+        &mut self,
+        id: QueueId,
+        name: Arc<str>,
+        paused: bool,
+        counts: PerPriority<StateCounts>,
+    ) {
+        self.by_name.insert(name.clone(), id);
+        self.by_id.insert(id, QueueEntry { name, paused, counts });
+    }
+
+    pub(crate) fn ready_jobs(&self, lane: LaneId) -> u64 {
+        self.by_id.get(&lane.queue).map_or(0, |entry| entry.counts[lane.priority].ready)
+    }
+}
+
+/// When a lease must be looked at: at its deadline, or when its attempt has taken too long.
+pub(crate) fn attention_at(lease: &LeaseRecord) -> Timestamp {
+    let timeout_at_ms = lease.timeout_at_ms.unwrap_or(u64::MAX);
+    Timestamp::from_ms(lease.deadline_ms.min(timeout_at_ms))
+}
