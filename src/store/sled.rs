@@ -1,1 +1,384 @@
-//! placeholder
+//! A store in a sled database: the only module that names sled, and the ten rules of its use.
+//!
+//! 1. **Pinned** to `=0.34.7`. The 1.0 alphas can delete their own snapshot while opening, and
+//!    their flush can wait for good. Nothing here was checked against another release.
+//! 2. **Barrier.** sled's `flush` writes the pages of the file and asks for no more
+//!    (`sync_file_range`): neither the file's length nor the drive's cache is taken care of. So a
+//!    commit is `flush`, then `sync_data` on a handle of our own; then it is durable. A failed
+//!    sync is never tried again: the kernel may have dropped what it could not write.
+//! 3. **No blob files.** What is longer than a fourth of a segment goes into a file of its own
+//!    that nobody syncs. A page takes 16 values before it is split, and links to it: with values
+//!    of [`VALUE_BYTES_MAX`] at most and segments of 8 MiB it stays below the 2 MiB.
+//! 4. **A commit stays below one segment.** sled overwrites a freed segment once later ones are
+//!    written, durable or not; with at most one segment between two barriers it can't get there.
+//! 5. **Nobody else flushes.** The background thread of sled would log a failed sync and go on.
+//! 6. **`snap.*.generating` is removed before opening**: what a power cut left half written stops
+//!    sled from opening for good.
+//! 7. **A small cache, and no `len()`.** The cache counts bytes of the log, the pages in memory
+//!    take several times that; `len()` reads the whole tree.
+//! 8. **Compaction when opening** (`compaction.rs`): one live record pins its whole segment.
+//! 9. **No panic and no wait gets out.** Both happen in sled after an I/O error, the wait since
+//!    one error path tells nobody. Every call is guarded, and commits run on a thread that can be
+//!    given up (`committer.rs`). From then on the store is poisoned.
+//! 10. **A lock of our own comes first** (`data_dir.rs`), so that a second process is told who
+//!     holds the directory.
+//!
+//! # Layout
+//! `DIR/lock`; `DIR/sled/`, which appears whole or not at all; `DIR/sled.compact/` and
+//! `DIR/sled.old/` only while a database is made or compacted.
+
+mod committer;
+mod compaction;
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use ::sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
+use bytes::Bytes;
+
+use self::committer::Committer;
+use super::data_dir::{DataDir, sync_dir};
+use super::{
+    COMMIT_BYTES_MAX, Direction, Entry, KeyRange, Scan, Store, Tree, VALUE_BYTES_MAX, WriteSet,
+};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Rules 3 and 4. It can't be changed for a database that exists.
+const SEGMENT_BYTES: usize = 8 << 20;
+/// Rule 7. In bytes of the log.
+const CACHE_BYTES: u64 = 8 << 20;
+/// How many values a page of sled takes before it is split, and how many links before it is
+/// written anew.
+const PAGE_VALUES_MAX: usize = 16 + 10;
+
+const _: () = assert!(PAGE_VALUES_MAX * VALUE_BYTES_MAX < SEGMENT_BYTES / 4, "rule 3");
+const _: () = assert!(COMMIT_BYTES_MAX < SEGMENT_BYTES, "rule 4");
+
+/// A store in a sled database.
+pub struct SledStore {
+    /// None after closing.
+    database: RwLock<Option<Arc<Database>>>,
+    committer: Mutex<Committer>,
+    failure: Arc<Failure>,
+}
+
+/// Why the store can't be used any more, once it can't.
+#[derive(Debug, Default)]
+struct Failure(OnceLock<String>);
+
+impl Failure {
+    /// Remembers the first reason and gives back the error that every call now ends with.
+    fn set(&self, reason: impl Into<String>) -> Error {
+        Self::error(self.0.get_or_init(|| reason.into()))
+    }
+
+    fn check(&self) -> Result<()> {
+        self.0.get().map_or(Ok(()), |reason| Err(Self::error(reason)))
+    }
+
+    fn error(reason: &str) -> Error {
+        Error::new(
+            ErrorKind::Poisoned,
+            format!(
+                "the store failed: {reason}; restart the process, what was acknowledged is safe"
+            ),
+        )
+    }
+}
+
+impl SledStore {
+    /// Opens the database in a directory, and makes both when they are missing.
+    ///
+    /// # Errors
+    /// [`Storage`](ErrorKind::Storage), [`Locked`](ErrorKind::Locked) or
+    /// [`Corrupt`](ErrorKind::Corrupt), with what to do about it.
+    pub fn open(dir: &Path) -> Result<SledStore> {
+        let data_dir = Arc::new(DataDir::open(dir)?);
+        let database = Arc::new(compaction::open(&data_dir, &compaction::Limits::default())?);
+        let failure = Arc::<Failure>::default();
+        let committer = Committer::start(Arc::clone(&database), Arc::clone(&failure))?;
+        Ok(SledStore {
+            database: RwLock::new(Some(database)),
+            committer: Mutex::new(committer),
+            failure,
+        })
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Arc<Database>) -> Result<T, String>) -> Result<T> {
+        self.failure.check()?;
+        let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = guard.as_ref() else {
+            return Err(closed());
+        };
+        guarded(|| read(database)).map_err(|reason| self.failure.set(reason))
+    }
+}
+
+impl Store for SledStore {
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Bytes>> {
+        self.read(|database| {
+            let value = database.tree(tree)?.get(key).map_err(|error| sentence(&error))?;
+            Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+        })
+    }
+
+    fn scan(&self, tree: Tree, range: KeyRange, direction: Direction) -> Scan<'_> {
+        let opened =
+            self.read(|database| Ok((database.tree(tree)?.range(range), Arc::clone(database))));
+        match opened {
+            Ok(opened) => Box::new(SledScan { store: self, opened: Some(opened), direction }),
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        }
+    }
+
+    fn commit(&self, writes: WriteSet) -> Result<()> {
+        self.failure.check()?;
+        if writes.bytes() > COMMIT_BYTES_MAX {
+            return Err(Error::too_large(
+                "commit",
+                format!("{} bytes are more than the {COMMIT_BYTES_MAX} allowed", writes.bytes()),
+            ));
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let writes = writes
+            .into_trees()
+            .map(|(tree, keys)| (tree.name().as_bytes().to_vec(), keys.collect()))
+            .collect();
+        self.committer.lock().unwrap_or_else(PoisonError::into_inner).commit(writes)
+    }
+
+    fn disk_bytes(&self) -> Result<u64> {
+        self.read(|database| database.disk_bytes())
+    }
+
+    fn close(&self) -> Result<()> {
+        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        if database.is_none() {
+            return Ok(());
+        }
+        drop(database);
+        self.committer.lock().unwrap_or_else(PoisonError::into_inner).close()
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "closing the store failed");
+        }
+    }
+}
+
+/// A scan; it keeps the database open for as long as it lives.
+struct SledScan<'a> {
+    store: &'a SledStore,
+    /// None after an error or the end. The database is there to be missed when it is closed.
+    opened: Option<(::sled::Iter, Arc<Database>)>,
+    direction: Direction,
+}
+
+impl Iterator for SledScan<'_> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (entries, _) = self.opened.as_mut()?;
+        let step = self.store.read(|_| {
+            let next = match self.direction {
+                Direction::Ascending => entries.next(),
+                Direction::Descending => entries.next_back(),
+            };
+            match next.transpose().map_err(|error| sentence(&error))? {
+                Some((key, value)) => Ok(Some((key.to_vec(), Bytes::copy_from_slice(&value)))),
+                None => Ok(None),
+            }
+        });
+        if !matches!(step, Ok(Some(_))) {
+            self.opened = None;
+        }
+        step.transpose()
+    }
+}
+
+/// Keys of one tree, by its name, and what becomes of them.
+type TreeWrites = (Vec<u8>, Vec<(Vec<u8>, Option<Bytes>)>);
+
+/// An open sled database. Its methods may panic; their callers see to that.
+struct Database {
+    db: ::sled::Db,
+    trees: BTreeMap<Tree, ::sled::Tree>,
+    /// Our own handle of the file that sled writes (rule 2).
+    file: File,
+    /// Ours until nothing of the database is left (rule 10). A copy being made goes without: it
+    /// may outlive its failure.
+    data_dir: Option<Arc<DataDir>>,
+}
+
+impl Database {
+    /// Opens the database in this folder of the data directory, and makes it when it is missing.
+    fn open(path: &Path, data_dir: Option<Arc<DataDir>>) -> Result<Database> {
+        remove_half_written_snapshots(path).map_err(|error| unopened(path, &error.to_string()))?;
+        let opened = panic::catch_unwind(|| {
+            let db = ::sled::Config::new()
+                .path(path)
+                .segment_size(SEGMENT_BYTES)
+                .cache_capacity(CACHE_BYTES)
+                .flush_every_ms(None)
+                .print_profile_on_drop(false)
+                .open()?;
+            let mut trees = BTreeMap::new();
+            for tree in Tree::ALL {
+                trees.insert(tree, db.open_tree(tree.name())?);
+            }
+            let file = OpenOptions::new().read(true).write(true).open(path.join("db"))?;
+            Ok((db, trees, file))
+        });
+        let (db, trees, file) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(error @ (::sled::Error::Io(_) | ::sled::Error::Unsupported(_)))) => {
+                return Err(unopened(path, &sentence(&error)));
+            }
+            Ok(Err(error)) => return Err(corrupt(path, &sentence(&error))),
+            Err(panicked) => return Err(corrupt(path, &panic_message(&*panicked))),
+        };
+        // sled syncs its snapshot but not the folder in which it then renames it.
+        sync_dir(path).map_err(|error| unopened(path, &error.to_string()))?;
+        Ok(Database { db, trees, file, data_dir })
+    }
+
+    fn tree(&self, tree: Tree) -> Result<&::sled::Tree, String> {
+        self.trees.get(&tree).ok_or_else(|| format!("the tree {} is not open", tree.name()))
+    }
+
+    fn names(&self) -> Vec<Vec<u8>> {
+        self.db.tree_names().iter().map(|name| name.to_vec()).collect()
+    }
+
+    fn entries(&self, name: &[u8]) -> Result<::sled::Iter, String> {
+        Ok(self.db.open_tree(name).map_err(|error| sentence(&error))?.iter())
+    }
+
+    fn disk_bytes(&self) -> Result<u64, String> {
+        Ok(self.file.metadata().map_err(|error| error.to_string())?.len())
+    }
+
+    /// True when sled has met an I/O error, even if it has not told the thread that waits for it.
+    fn has_failed(&self) -> bool {
+        self.db.context.global_error().is_err()
+    }
+
+    /// One transaction over all the trees, then the barrier (rule 2).
+    ///
+    /// A transaction over several trees is one batch of sled's log: it is recovered when all of
+    /// it is there, and not at all otherwise.
+    fn commit(&self, writes: &[TreeWrites]) -> Result<(), String> {
+        let trees = writes
+            .iter()
+            .map(|(name, _)| self.db.open_tree(name))
+            .collect::<Result<Vec<::sled::Tree>, ::sled::Error>>()
+            .map_err(|error| sentence(&error))?;
+        trees
+            .as_slice()
+            .transaction(|views| {
+                for (view, (_, keys)) in views.iter().zip(writes) {
+                    for (key, value) in keys {
+                        match value {
+                            Some(value) => view.insert(key.as_slice(), value.as_ref())?,
+                            None => view.remove(key.as_slice())?,
+                        };
+                    }
+                }
+                Ok::<(), ConflictableTransactionError<()>>(())
+            })
+            .map_err(|error| match error {
+                TransactionError::Abort(()) => "a transaction was aborted".to_owned(),
+                TransactionError::Storage(error) => sentence(&error),
+            })?;
+        self.barrier()
+    }
+
+    fn barrier(&self) -> Result<(), String> {
+        self.db.flush().map_err(|error| sentence(&error))?;
+        self.file.sync_data().map_err(|error| format!("fdatasync of the database: {error}"))
+    }
+
+    /// Returns when sled has let go of its files, so that they can be opened or moved at once.
+    fn close(self) -> Result<(), String> {
+        let Database { db, trees, file, data_dir } = self;
+        drop(trees);
+        drop(db);
+        // sled's last thread drops the last handle a little later, and the lock of sled with it.
+        file.lock().map_err(|error| format!("waiting for sled to close: {error}"))?;
+        drop(file);
+        drop(data_dir);
+        Ok(())
+    }
+}
+
+/// Rule 6.
+fn remove_half_written_snapshots(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    let mut removed = false;
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+            tracing::info!(file = %entry.path().display(), "removed a half-written snapshot");
+            removed = true;
+        }
+    }
+    if removed { sync_dir(path) } else { Ok(()) }
+}
+
+/// Turns a panic of sled into a reason (rule 9).
+fn guarded<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    panic::catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|panicked| Err(format!("sled panicked: {}", panic_message(&*panicked))))
+}
+
+fn panic_message(panicked: &(dyn Any + Send)) -> String {
+    let text = panicked.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panicked.downcast_ref::<&str>().copied()).unwrap_or("no reason given").into()
+}
+
+fn sentence(error: &::sled::Error) -> String {
+    match error {
+        ::sled::Error::Io(error) => error.to_string(),
+        ::sled::Error::Corruption { .. } => "sled found corrupted bytes".to_owned(),
+        ::sled::Error::Unsupported(reason) => reason.clone(),
+        error => error.to_string(),
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Poisoned, "the store is closed; open it again")
+}
+
+fn unopened(path: &Path, reason: &str) -> Error {
+    Error::new(
+        ErrorKind::Storage,
+        format!("the database {} can't be opened: {reason}; see to the volume", path.display()),
+    )
+}
+
+fn corrupt(path: &Path, reason: &str) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!(
+            "the database {} is damaged: {reason}; restore the data directory from a backup, \
+             or move it away to start empty",
+            path.display()
+        ),
+    )
+}
