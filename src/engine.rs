@@ -33,7 +33,7 @@ use crate::store::{Store, WriteSet};
 
 pub(crate) use claims::ClaimCall;
 use claims::WaitingClaims;
-pub(crate) use work::{Applied, Call, Work};
+pub(crate) use work::{Applied, Call, GiveBack, Work};
 
 /// Most commands in one group: bounds how long the first of them waits for the last.
 const GROUP_COMMANDS_MAX: usize = 4_096;
@@ -172,9 +172,8 @@ impl Engine {
         let writes = self.state.finish_group(now);
         self.commit(writes, commands)?;
         self.answer();
-        if closing.is_some() && !self.carried_over.is_empty() {
-            // What was handed in before the close is still applied.
-            self.finish_carried_over()?;
+        if closing.is_some() {
+            self.finish_what_is_left()?;
         }
         Ok(closing)
     }
@@ -239,12 +238,14 @@ impl Engine {
         }
     }
 
-    fn finish_carried_over(&mut self) -> Result<()> {
-        while !self.carried_over.is_empty() {
+    /// Before closing: what was handed in is still applied, in as many groups as it takes.
+    fn finish_what_is_left(&mut self) -> Result<()> {
+        while !self.carried_over.is_empty() || self.claims.len() > 0 {
             let now = self.clock.now();
             for work in std::mem::take(&mut self.carried_over) {
                 self.apply(work, now)?;
             }
+            self.apply_claims(now)?;
             let writes = self.state.finish_group(now);
             self.commit(writes, 0)?;
             self.answer();

@@ -48,6 +48,14 @@ impl ClaimCall {
     }
 }
 
+/// What becomes of a claim after it was applied.
+enum Step {
+    Wait,
+    Again,
+    Answer,
+    Forget,
+}
+
 /// All claims that are not answered yet.
 #[derive(Default)]
 pub(crate) struct WaitingClaims {
@@ -55,6 +63,10 @@ pub(crate) struct WaitingClaims {
     /// Answered after the commit.
     done: Vec<ClaimCall>,
     refused: Vec<ClaimCall>,
+    /// The first deadline of those waiting.
+    next_deadline: Option<Timestamp>,
+    /// One of them must be applied whatever became ready.
+    any_fresh: bool,
     draining: bool,
 }
 
@@ -65,19 +77,18 @@ impl WaitingClaims {
             return;
         }
         call.deadline = now.plus_ms(call.claim.wait_ms);
+        self.any_fresh = true;
         self.waiting.push_back(call);
     }
 
     /// Lets no claim wait any more.
     pub(crate) fn drain(&mut self) {
         self.draining = true;
-        for call in &mut self.waiting {
-            call.fresh = true;
-        }
+        self.any_fresh = true;
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
-        self.waiting.iter().map(|call| call.deadline).min()
+        self.next_deadline
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -92,37 +103,58 @@ impl WaitingClaims {
         context: &mut Context<'_>,
     ) -> Result<bool> {
         let became_ready = std::mem::take(&mut state.became_ready);
-        let mut again = false;
+        let past_deadline = self.next_deadline.is_some_and(|deadline| deadline <= context.now);
+        if !became_ready && !past_deadline && !std::mem::take(&mut self.any_fresh) {
+            return Ok(false);
+        }
+        self.any_fresh = false;
         for mut call in std::mem::take(&mut self.waiting) {
-            if call.reply.is_closed() && call.settled {
-                // Nobody waits for it any more: hand it nothing.
-                continue;
-            }
-            if !call.settled {
-                let (settle, outcomes) = (&call.claim.settle, &mut call.claimed.outcomes);
-                call.settled = state.settle(settle, outcomes, context)?;
-            }
-            let due = call.deadline <= context.now || self.draining;
-            if !call.settled || state.is_full() {
-                call.fresh = true;
-                again = true;
-                self.waiting.push_back(call);
-                continue;
-            }
-            if call.fresh || became_ready {
-                let taken =
-                    if self.draining { None } else { Some(state.claim(&call.claim, context)?) };
-                call.fresh = taken.as_ref().is_some_and(|taken| !taken.saw_all);
-                call.claimed.jobs = taken.map(|taken| taken.jobs).unwrap_or_default();
-            }
-            if !call.claimed.jobs.is_empty() || (due && !call.fresh) {
-                self.done.push(call);
-            } else {
-                again |= call.fresh;
-                self.waiting.push_back(call);
+            match self.apply_one(&mut call, became_ready, state, context)? {
+                Step::Wait => self.waiting.push_back(call),
+                Step::Again => {
+                    call.fresh = true;
+                    self.any_fresh = true;
+                    self.waiting.push_back(call);
+                }
+                Step::Answer => self.done.push(call),
+                Step::Forget => {}
             }
         }
-        Ok(again)
+        self.next_deadline = self.waiting.iter().map(|call| call.deadline).min();
+        Ok(self.any_fresh)
+    }
+
+    fn apply_one(
+        &self,
+        call: &mut ClaimCall,
+        became_ready: bool,
+        state: &mut QueueState,
+        context: &mut Context<'_>,
+    ) -> Result<Step> {
+        if !call.settled {
+            let (settle, outcomes) = (&call.claim.settle, &mut call.claimed.outcomes);
+            call.settled = state.settle(settle, outcomes, context)?;
+        }
+        if !call.settled || (state.is_full() && !self.draining) {
+            return Ok(Step::Again);
+        }
+        if call.reply.is_closed() {
+            // Nobody waits for it any more: hand it nothing.
+            return Ok(Step::Forget);
+        }
+        if self.draining {
+            return Ok(Step::Answer);
+        }
+        if call.fresh || became_ready {
+            call.fresh = false;
+            let taken = state.claim(&call.claim, context)?;
+            if taken.jobs.is_empty() && !taken.saw_all {
+                return Ok(Step::Again);
+            }
+            call.claimed.jobs = taken.jobs;
+        }
+        let due = call.deadline <= context.now;
+        Ok(if due || !call.claimed.jobs.is_empty() { Step::Answer } else { Step::Wait })
     }
 
     /// Answers those that got something or have waited long enough. Gives the leases of those

@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::job::JobId;
+use crate::store::VALUE_BYTES_MAX;
 use crate::store::codec::{self, DecodeError};
 use crate::store::format::{CHUNK_SLOTS_MAX, ChunkRecord, JobRecord, Origin, SlotRecord};
 use crate::store::key::{ChunkId, LaneId};
-use crate::store::VALUE_BYTES_MAX;
 
 /// A chunk as the commands see it.
 #[derive(Clone, Debug, PartialEq)]

@@ -19,9 +19,9 @@ use crate::queue::chunk::Chunk;
 use crate::queue::event::Happened;
 use crate::queue::settle::{Settle, SettleOutcome};
 use crate::queue::state::{Context, QueueState, attention_at};
+use crate::store::Direction;
 use crate::store::format::{LeaseRecord, SlotProgress};
 use crate::store::key::{ChunkId, LaneId};
-use crate::store::Direction;
 
 /// Most jobs one claim hands out.
 pub const CLAIM_JOBS_MAX: usize = 1_000;
@@ -166,12 +166,8 @@ impl Search<'_> {
 impl QueueState {
     /// Hands out what can be handed out now. What rides along was settled before.
     pub(crate) fn claim(&mut self, claim: &Claim, context: &mut Context<'_>) -> Result<Taken> {
-        let mut search = Search {
-            claim,
-            taken: Vec::new(),
-            taken_bytes: 0,
-            chunks_left: CHUNKS_LOOKED_AT_MAX,
-        };
+        let mut search =
+            Search { claim, taken: Vec::new(), taken_bytes: 0, chunks_left: CHUNKS_LOOKED_AT_MAX };
         if self.config.scheduler_enabled {
             for priority in Priority::ALL {
                 let here = self.config.priorities.contains(&priority);

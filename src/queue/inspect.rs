@@ -8,8 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobId, JobState, JobView, QueueId, RunningView};
 use crate::priority::{PerPriority, Priority};
 use crate::queue::chunk::Chunk;
-use crate::queue::state::{Place, QueueState, attention_at};
-use crate::queue::view::QueueView;
+use crate::queue::state::{Context, Place, QueueState, attention_at};
+use crate::queue::view::{QueueView, Snapshot};
 use crate::store::Tree;
 use crate::store::format::{JobRecord, SlotProgress};
 use crate::store::key::{self, LaneId};
@@ -121,6 +121,17 @@ impl QueueState {
                 format!("there is no queue {name:?}; a queue is created by its first job"),
             )),
         }
+    }
+
+    /// The whole, for metrics and health.
+    pub(crate) fn snapshot(&mut self, context: &Context<'_>) -> Result<Snapshot> {
+        Ok(Snapshot {
+            now: context.now,
+            queues: self.queues()?,
+            live_bytes: self.draft.live_bytes(),
+            disk_bytes: self.draft.store().disk_bytes()?,
+            damaged_records: self.meta.damaged_records,
+        })
     }
 
     fn queue_view(&mut self, id: QueueId) -> Result<QueueView> {

@@ -53,9 +53,9 @@ impl QueueState {
                 last_commit_ms: now.as_ms(),
             },
         };
-        let live_bytes = store.get(Tree::Meta, key::LIVE_BYTES)?.and_then(|bytes| {
-            Some(u64::from_be_bytes(<[u8; 8]>::try_from(&*bytes).ok()?))
-        });
+        let live_bytes = store
+            .get(Tree::Meta, key::LIVE_BYTES)?
+            .and_then(|bytes| Some(u64::from_be_bytes(<[u8; 8]>::try_from(&*bytes).ok()?)));
         let last_commit_at = Timestamp::from_ms(meta.last_commit_ms);
         let mut state = QueueState::new(config, Draft::new(store, live_bytes.unwrap_or(0)), meta);
         state.recover_queues()?;
@@ -124,10 +124,7 @@ impl QueueState {
     /// rather twice than never, under delivery numbers that no token out there has.
     fn recover_without_progress(&mut self, id: ChunkId, now: Timestamp) -> Result<()> {
         let Some(chunk) = self.chunk(id)? else { return Ok(()) };
-        let slot = SlotProgress::Returned {
-            deliveries: DELIVERIES_AFTER_DAMAGE,
-            interruptions: 0,
-        };
+        let slot = SlotProgress::Returned { deliveries: DELIVERIES_AFTER_DAMAGE, interruptions: 0 };
         self.recover_begun(id, vec![slot; chunk.slots.len()], now);
         self.mark_dirty(id);
         Ok(())

@@ -158,11 +158,7 @@ impl QueueState {
     }
 
     /// The job failed: it is tried again later, or it is dead.
-    pub(crate) fn fail(
-        &mut self,
-        failure: &Failure,
-        context: &mut Context<'_>,
-    ) -> Result<Failed> {
+    pub(crate) fn fail(&mut self, failure: &Failure, context: &mut Context<'_>) -> Result<Failed> {
         let leased = self.leased(failure.token)?;
         self.fail_leased(&leased, failure, context)
     }
@@ -177,17 +173,19 @@ impl QueueState {
         let mut job = leased.job();
         remember_error(&mut job, &failure.error, now);
         job.failures += 1;
-        self.tell(lane, Happened::Failed {
-            id,
-            kind: job.kind.clone(),
-            attempt: job.failures,
-            error: shorten(&failure.error).to_owned(),
-            duration_ms: now.as_ms().saturating_sub(leased.lease.started_ms),
-        });
+        self.tell(
+            lane,
+            Happened::Failed {
+                id,
+                kind: job.kind.clone(),
+                attempt: job.failures,
+                error: shorten(&failure.error).to_owned(),
+                duration_ms: now.as_ms().saturating_sub(leased.lease.started_ms),
+            },
+        );
         let spent = job.failures >= job.max_attempts;
         if spent || !failure.retry {
-            let reason =
-                if failure.retry { DeadReason::Exhausted } else { DeadReason::Rejected };
+            let reason = if failure.retry { DeadReason::Exhausted } else { DeadReason::Rejected };
             self.bury(leased, id, job, reason, now)?;
             return Ok(Failed::Dead { reason });
         }

@@ -47,8 +47,6 @@ pub struct Snapshot {
     pub disk_bytes: u64,
     /// Records set aside because their checksum failed.
     pub damaged_records: u64,
-    /// Claims that wait for a job.
-    pub waiting_claims: usize,
 }
 
 impl StateCounts {

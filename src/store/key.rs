@@ -43,10 +43,8 @@ impl ChunkId {
     pub(crate) fn from_key(priority: Priority, key: &[u8]) -> Option<Self> {
         let (queue, rest) = take_u32(key)?;
         let (first_place, rest) = take_u64(rest)?;
-        rest.is_empty().then_some(ChunkId {
-            lane: LaneId { priority, queue: QueueId(queue) },
-            first_place,
-        })
+        rest.is_empty()
+            .then_some(ChunkId { lane: LaneId { priority, queue: QueueId(queue) }, first_place })
     }
 
     /// `priority u8 · queue u32 · first place u64`, in [`Tree::Progress`].
