@@ -14,6 +14,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use job::{JobId, JobState, JobView, NewJob, Payload, RunAt};
 pub use lease::LeaseToken;
 pub use priority::Priority;
+pub mod api;
 pub mod handle;
 pub mod metrics;
 pub mod queue;
