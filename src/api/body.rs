@@ -210,6 +210,7 @@ mod tests {
 
     #[derive(Debug, Default, Deserialize)]
     #[serde(deny_unknown_fields, default)]
+    #[expect(dead_code, reason = "only whether it can be read matters")]
     struct Inner {
         base_ms: u64,
         id: Option<JobId>,
@@ -217,6 +218,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only whether it can be read matters")]
     struct Outer {
         kind: String,
         #[serde(default, deserialize_with = "at_most::<_, _, 2>")]
