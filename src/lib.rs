@@ -1,5 +1,7 @@
 //! pulk: an embedded, persistent job queue.
 
+pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dead_letter;
@@ -12,6 +14,7 @@ pub mod metrics;
 pub mod priority;
 pub mod queue;
 pub mod retry;
+pub mod server;
 pub mod store;
 
 pub use clock::Timestamp;

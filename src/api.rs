@@ -1,0 +1,142 @@
+//! The HTTP interface, version 1: it reads a request, asks the queue, writes the answer.
+//!
+//! A handler decides nothing about jobs. [`body`] reads requests, [`error`] is the only place that
+//! turns an [`Error`](crate::Error) into a status, and each other file is one group of calls.
+
+mod body;
+mod claim;
+mod dead;
+mod error;
+mod health;
+mod job_reply;
+mod jobs;
+mod metrics;
+mod queues;
+mod settle;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::handle::Queue;
+use crate::metrics::Metrics;
+use error::Problem;
+
+/// The most bytes of one request's body.
+pub const BODY_BYTES_MAX: usize = 4 << 20;
+
+/// What every handler shares: the configuration, the clock and, once it is open, the queue.
+#[derive(Clone)]
+pub struct ApiState(Arc<Node>);
+
+struct Node {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    opened: OnceLock<Opened>,
+    draining: AtomicBool,
+}
+
+struct Opened {
+    queue: Queue,
+    metrics: Arc<Metrics>,
+}
+
+/// Where a node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The queue is being opened: a large store takes its time.
+    Starting,
+    /// Everything works.
+    Serving,
+    /// The node was asked to stop: it finishes what it has.
+    Draining,
+}
+
+impl ApiState {
+    /// A node whose queue is being opened.
+    #[must_use]
+    pub fn starting(config: Config, clock: Arc<dyn Clock>) -> Self {
+        let (opened, draining) = (OnceLock::new(), AtomicBool::new(false));
+        ApiState(Arc::new(Node { config, clock, opened, draining }))
+    }
+
+    /// The queue is open: from now on calls reach it. Only the first queue counts.
+    pub fn opened(&self, queue: Queue) {
+        let metrics = queue.metrics();
+        self.0.opened.get_or_init(|| Opened { queue, metrics });
+    }
+
+    /// The node was asked to stop: it is not ready any more. The queue itself says what it still
+    /// takes.
+    pub fn draining(&self) {
+        self.0.draining.store(true, Ordering::SeqCst);
+    }
+
+    fn phase(&self) -> Phase {
+        if self.0.draining.load(Ordering::SeqCst) {
+            Phase::Draining
+        } else if self.0.opened.get().is_some() {
+            Phase::Serving
+        } else {
+            Phase::Starting
+        }
+    }
+
+    fn queue(&self) -> Result<&Queue, Problem> {
+        self.0.opened.get().map(|opened| &opened.queue).ok_or_else(Problem::starting)
+    }
+
+    /// The metrics, once the queue is open: they are the queue's.
+    fn metrics(&self) -> Option<&Metrics> {
+        self.0.opened.get().map(|opened| &*opened.metrics)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    fn config(&self) -> &Config {
+        &self.0.config
+    }
+}
+
+/// All routes.
+pub fn router(state: ApiState) -> Router {
+    Router::new()
+        .route("/v1/jobs", post(jobs::enqueue))
+        .route("/v1/jobs/batch", post(jobs::enqueue_many))
+        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/claim", post(claim::claim))
+        .route("/v1/jobs/{id}/ack", post(settle::ack))
+        .route("/v1/jobs/{id}/fail", post(settle::fail))
+        .route("/v1/jobs/{id}/extend", post(settle::extend))
+        .route("/v1/jobs/{id}/release", post(settle::release))
+        .route("/v1/settle", post(settle::settle))
+        .route("/v1/queues", get(queues::list))
+        .route("/v1/queues/{queue}", get(queues::show))
+        .route("/v1/dead", get(dead::list))
+        .route("/v1/dead/{id}", get(dead::show))
+        .route("/v1/dead/{id}/replay", post(dead::replay))
+        .route("/q/health", get(health::whole))
+        .route("/q/health/live", get(health::live))
+        .route("/q/health/ready", get(health::ready))
+        .route("/q/health/started", get(health::started))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/q/metrics", get(metrics::show))
+        .route("/metrics", get(metrics::show))
+        .fallback(error::unknown_route)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(from_fn_with_state(state.clone(), metrics::measure))
+        .with_state(state)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! How requests are read: bodies, ids in paths, query strings.
+//!
+//! Nothing that a client sends is ignored: an unknown field is an error that names it.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::BODY_BYTES_MAX;
+use super::error::Problem;
+use crate::error::{Error, Result};
+use crate::job::JobId;
+
+/// The bytes of a JSON body.
+#[derive(Debug)]
+pub(super) struct JsonBody(Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let length = parts.headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if length.is_some_and(|length| length > BODY_BYTES_MAX) {
+            return Err(Problem::body_too_large());
+        }
+        let bytes = to_bytes(body, BODY_BYTES_MAX).await.map_err(unreadable)?;
+        if !bytes.is_empty() {
+            check_media_type(&parts.headers)?;
+        }
+        Ok(JsonBody(bytes))
+    }
+}
+
+fn unreadable(reason: axum::Error) -> Problem {
+    let mut cause: Option<&dyn std::error::Error> = Some(&reason);
+    while let Some(one) = cause {
+        if one.is::<http_body_util::LengthLimitError>() {
+            return Problem::body_too_large();
+        }
+        cause = one.source();
+    }
+    Error::invalid("body", "broke off before its end; send it again").into()
+}
+
+/// JSON is taken as `application/json`, as any `…+json`, or without a word about it.
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        let detail = "a compressed body is not read; leave out Content-Encoding";
+        return Err(Problem::unsupported_media_type(detail));
+    }
+    let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let given = given.to_str().unwrap_or("?").split(';').next().unwrap_or_default().trim();
+    let given = given.to_ascii_lowercase();
+    if given == "application/json" || given.ends_with("+json") {
+        return Ok(());
+    }
+    Err(Problem::unsupported_media_type(match given.as_str() {
+        "application/x-www-form-urlencoded" => "the body says it is a form; send JSON and add \
+            -H 'content-type: application/json' (or use curl --json)"
+            .to_owned(),
+        other => format!("{other} is not read here; send application/json"),
+    }))
+}
+
+impl JsonBody {
+    /// Reads the body; an empty one is `{}`. The value may borrow from it.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid), with the path of the field and the line and column.
+    pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        let text: &'a [u8] = if self.0.is_empty() { b"{}" } else { &self.0 };
+        serde_json::from_slice(text).map_err(|reason| {
+            // Only the bad body pays for knowing where it is bad.
+            let mut deserializer = serde_json::Deserializer::from_slice(text);
+            match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+                Err(placed) => misread(&placed.path().to_string(), &placed.inner().to_string()),
+                Ok(_) => misread(".", &reason.to_string()),
+            }
+        })
+    }
+}
+
+/// What serde says of a field, as an error that names the field.
+fn misread(path: &str, message: &str) -> Error {
+    let outer = path.trim_matches('.').trim_end_matches(".?");
+    let outer = if outer == "?" { "" } else { outer };
+    // Our own types name themselves first ("token: …"); the path says it better.
+    let message = match message.split_once(": ") {
+        Some((word, rest)) if word.bytes().all(|byte| byte.is_ascii_lowercase()) => rest,
+        _ => message,
+    };
+    let named = ["missing field `", "unknown field `", "duplicate field `"]
+        .into_iter()
+        .find_map(|start| message.strip_prefix(start)?.split('`').next());
+    let field = match named {
+        Some(name) if outer.is_empty() => name.to_owned(),
+        Some(name) if outer != name && !outer.ends_with(&format!(".{name}")) => {
+            format!("{outer}.{name}")
+        }
+        _ if outer.is_empty() => "body".to_owned(),
+        _ => outer.to_owned(),
+    };
+    Error::invalid(field, message)
+}
+
+/// A list of at most `MOST` items; a longer one is refused before it is read to its end.
+pub(super) fn at_most<'de, D, T, const MOST: usize>(
+    deserializer: D,
+) -> std::result::Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Items<T, const MOST: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Items<T, MOST> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(formatter, "a list of at most {MOST}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(
+            self,
+            mut list: A,
+        ) -> std::result::Result<Vec<T>, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = list.next_element()? {
+                if items.len() == MOST {
+                    let message = format!("more than {MOST} are too many; send them in parts");
+                    return Err(serde::de::Error::custom(message));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+
+    deserializer.deserialize_seq(Items::<T, MOST>(PhantomData))
+}
+
+/// The job's id in the path.
+pub(super) struct PathId(pub(super) JobId);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = path_part("id", parts, state).await?;
+        Ok(PathId(text.parse()?))
+    }
+}
+
+/// The queue's name in the path; a `/` in it is written `%2F`.
+pub(super) struct PathQueue(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathQueue {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Ok(PathQueue(path_part("queue", parts, state).await?))
+    }
+}
+
+async fn path_part<S: Send + Sync>(field: &str, parts: &mut Parts, state: &S) -> Result<String> {
+    let Path(text) = Path::<String>::from_request_parts(parts, state)
+        .await
+        .map_err(|_| Error::invalid(field, "is not readable text; escape it as UTF-8"))?;
+    Ok(text)
+}
+
+/// The values after the `?`.
+pub(super) struct QueryOf<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryOf<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let Query(query) = Query::try_from_uri(&parts.uri).map_err(|reason| {
+            let reason = std::error::Error::source(&reason)
+                .map_or_else(|| reason.to_string(), ToString::to_string);
+            match reason.split_once(": ") {
+                Some((path, message)) => misread(path, message),
+                None => misread(".", &reason),
+            }
+        })?;
+        Ok(QueryOf(query))
+    }
+}
+
+#[cfg(test)]
+impl From<&str> for JsonBody {
+    fn from(text: &str) -> Self {
+        JsonBody(Bytes::copy_from_slice(text.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    #[expect(dead_code, reason = "only whether it can be read matters")]
+    struct Inner {
+        base_ms: u64,
+        id: Option<JobId>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only whether it can be read matters")]
+    struct Outer {
+        kind: String,
+        #[serde(default, deserialize_with = "at_most::<_, _, 2>")]
+        list: Vec<Inner>,
+    }
+
+    #[track_caller]
+    fn refused(text: &str) -> (String, String) {
+        let error = JsonBody::from(text).parse::<Outer>().unwrap_err();
+        (error.field().unwrap().to_owned(), error.to_string())
+    }
+
+    #[test]
+    fn the_field_at_fault_is_named() {
+        for (text, field) in [
+            ("", "kind"),
+            ("{}", "kind"),
+            ("[]", "body"),
+            ("{", "body"),
+            (r#"{"kind":"a"} x"#, "body"),
+            (r#"{"kind":7}"#, "kind"),
+            (r#"{"kind":"a","kind":"b"}"#, "kind"),
+            (r#"{"kind":"a","unique":{"key":"k"}}"#, "unique"),
+            (r#"{"kind":"a","list":{}}"#, "list"),
+            (r#"{"kind":"a","list":[{},{"base_ms":-1}]}"#, "list[1].base_ms"),
+            (r#"{"kind":"a","list":[{"base_ms":1.5}]}"#, "list[0].base_ms"),
+            (r#"{"kind":"a","list":[{},{"other":1}]}"#, "list[1].other"),
+            (r#"{"kind":"a","list":[{},{"id":"x"}]}"#, "list[1].id"),
+        ] {
+            assert_eq!(refused(text).0, field, "{text}: {}", refused(text).1);
+        }
+        let (_, long) = refused(r#"{"kind":"a","list":[{},{},{}]}"#);
+        assert!(long.starts_with("list: more than 2 are too many"), "{long}");
+        let (_, id) = refused(r#"{"kind":"a","list":[{"id":"x"}]}"#);
+        assert!(id.starts_with(r#"list[0].id: "x" is not a job id"#), "{id}");
+        assert!(id.ends_with("at line 1 column 30"), "{id}");
+    }
+
+    #[test]
+    fn json_is_taken_under_its_names_only() {
+        let check = |media_type: &'static str| {
+            let headers = [(header::CONTENT_TYPE, media_type.parse().unwrap())];
+            check_media_type(&HeaderMap::from_iter(headers))
+        };
+        assert!(check_media_type(&HeaderMap::new()).is_ok());
+        assert!(check("application/json").is_ok());
+        assert!(check("Application/JSON; charset=utf-8").is_ok());
+        assert!(check("application/vnd.acme+json").is_ok());
+        assert!(check("text/plain").is_err());
+        assert!(check("application/x-ndjson").is_err());
+        assert!(check("").is_err());
+    }
+}

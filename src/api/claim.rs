@@ -1,0 +1,206 @@
+//! Claim: a worker asks for jobs, and may say in the same breath what it has finished.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::ApiState;
+use super::body::{JsonBody, at_most};
+use super::error::Problem;
+use super::job_reply::payload_fields;
+use super::settle::{AckItem, FailItem, OutcomeReply, SETTLE_ITEMS_MAX, finished, outcomes};
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::job::JobId;
+use crate::lease::{LEASE_MS_DEFAULT, LeaseToken};
+use crate::priority::Priority;
+use crate::queue::{Claim, ClaimedJob};
+
+/// `POST /v1/claim`
+pub(super) async fn claim(
+    State(api): State<ApiState>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let (ids, claim) = body.parse::<ClaimRequest>()?.into_claim()?;
+    let claimed = api.queue()?.claim(claim).await?;
+    let reply = ClaimReply {
+        jobs: claimed.jobs.iter().map(ClaimedReply::from).collect(),
+        outcomes: (!ids.is_empty()).then(|| outcomes(&ids, claimed.outcomes)),
+    };
+    Ok(Json(reply).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ClaimRequest {
+    queues: Vec<String>,
+    priorities: Vec<Priority>,
+    kinds: Vec<String>,
+    limit: usize,
+    wait_ms: u64,
+    lease_ms: u64,
+    worker: Option<String>,
+    #[serde(deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    acks: Vec<AckItem>,
+    #[serde(deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    fails: Vec<FailItem>,
+}
+
+impl Default for ClaimRequest {
+    fn default() -> Self {
+        ClaimRequest {
+            queues: Vec::new(),
+            priorities: Vec::new(),
+            kinds: Vec::new(),
+            limit: 1,
+            wait_ms: 0,
+            lease_ms: LEASE_MS_DEFAULT,
+            worker: None,
+            acks: Vec::new(),
+            fails: Vec::new(),
+        }
+    }
+}
+
+impl ClaimRequest {
+    fn into_claim(self) -> Result<(Vec<JobId>, Claim)> {
+        let (ids, settle) = finished(self.acks, self.fails)?;
+        let claim = Claim {
+            queues: self.queues,
+            priorities: self.priorities,
+            kinds: self.kinds,
+            limit: self.limit,
+            wait_ms: self.wait_ms,
+            lease_ms: self.lease_ms,
+            worker: self.worker,
+            settle,
+        };
+        Ok((ids, claim))
+    }
+}
+
+#[derive(Serialize)]
+struct ClaimReply<'a> {
+    jobs: Vec<ClaimedReply<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcomes: Option<Vec<OutcomeReply>>,
+}
+
+#[derive(Serialize)]
+struct ClaimedReply<'a> {
+    id: JobId,
+    queue: &'a str,
+    kind: &'a str,
+    priority: Priority,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    headers: &'a BTreeMap<String, String>,
+    attempt: u32,
+    max_attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout_ms: Option<u64>,
+    lease: LeaseReply,
+}
+
+#[derive(Serialize)]
+struct LeaseReply {
+    token: LeaseToken,
+    expires_at: Timestamp,
+}
+
+impl<'a> From<&'a ClaimedJob> for ClaimedReply<'a> {
+    fn from(job: &'a ClaimedJob) -> Self {
+        let (payload, payload_base64) = payload_fields(&job.payload);
+        ClaimedReply {
+            id: job.id,
+            queue: &job.queue,
+            kind: &job.kind,
+            priority: job.priority,
+            payload,
+            payload_base64,
+            headers: &job.headers,
+            attempt: job.attempt,
+            max_attempts: job.max_attempts,
+            timeout_ms: job.timeout_ms,
+            lease: LeaseReply { token: job.token, expires_at: job.expires_at },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Payload;
+    use crate::queue::Settle;
+
+    const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+    fn read(text: &str) -> Result<(Vec<JobId>, Claim)> {
+        JsonBody::from(text).parse::<ClaimRequest>()?.into_claim()
+    }
+
+    #[test]
+    fn nothing_need_be_said() {
+        let expected = Claim {
+            queues: vec![],
+            priorities: vec![],
+            kinds: vec![],
+            limit: 1,
+            wait_ms: 0,
+            lease_ms: 30_000,
+            worker: None,
+            settle: Settle::default(),
+        };
+        assert_eq!(read("").unwrap(), (vec![], expected.clone()));
+        assert_eq!(read("{}").unwrap(), (vec![], expected));
+    }
+
+    #[test]
+    fn finished_jobs_ride_along() {
+        let (ids, claim) = read(&format!(
+            r#"{{"queues":["a"],"priorities":["Critical"],"kinds":["k"],"limit":9,"wait_ms":7,
+                 "lease_ms":8,"worker":"w","acks":[{{"id":"{ID}","token":"{ID}-1"}}]}}"#
+        ))
+        .unwrap();
+        assert_eq!(ids, [ID.parse().unwrap()]);
+        assert_eq!(claim.priorities, [Priority::Critical]);
+        assert_eq!((claim.limit, claim.wait_ms, claim.lease_ms), (9, 7, 8));
+        assert_eq!(claim.settle.acks.len(), 1);
+        let field = |text: &str| read(text).unwrap_err().field().unwrap().to_owned();
+        assert_eq!(field(r#"{"limit":-1}"#), "limit");
+        assert_eq!(field(r#"{"priorities":["high","urgent"]}"#), "priorities[1]");
+        assert_eq!(field(r#"{"timeout":5}"#), "timeout");
+    }
+
+    #[test]
+    fn a_claimed_job_carries_its_lease() {
+        let job = ClaimedJob {
+            id: ID.parse().unwrap(),
+            queue: "q".to_owned(),
+            kind: "k".to_owned(),
+            priority: Priority::Bulk,
+            payload: Payload::Json("{\"a\": 1.0}".into()),
+            headers: BTreeMap::new(),
+            attempt: 1,
+            max_attempts: 3,
+            timeout_ms: None,
+            token: format!("{ID}-4").parse().unwrap(),
+            expires_at: Timestamp::from_ms(0),
+        };
+        let reply = serde_json::to_string(&ClaimedReply::from(&job)).unwrap();
+        let expected = format!(
+            r#"{{"id":"{ID}","queue":"q","kind":"k","priority":"bulk","payload":{{"a": 1.0}},"headers":{{}},"attempt":1,"max_attempts":3,"lease":{{"token":"{ID}-4","expires_at":"1970-01-01T00:00:00.000Z"}}}}"#
+        );
+        assert_eq!(reply, expected);
+        let job = ClaimedJob { payload: Payload::Binary(vec![0, 255].into()), ..job };
+        let reply = serde_json::to_string(&ClaimedReply::from(&job)).unwrap();
+        assert!(reply.contains(r#""payload_base64":"AP8=""#), "{reply}");
+        assert!(!reply.contains(r#""payload":"#), "{reply}");
+    }
+}

@@ -1,0 +1,171 @@
+//! Health for orchestrators, in the form of MicroProfile Health.
+//!
+//! Live: the process works and its engine has not failed. Ready: the queue is open, takes calls
+//! and is not shutting down. Only the whole picture (`/q/health`) waits for the engine or looks at
+//! the disk; probes must answer even when both are busy.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::{ApiState, Phase};
+use crate::config::StoreKind;
+use crate::error::{Error, Result};
+
+/// How long the whole picture waits for the engine's numbers or the disk's.
+const DATA_WAIT: Duration = Duration::from_secs(1);
+/// Less free disk than this is too little, in bytes.
+const FREE_BYTES_MIN: u64 = 16 << 20;
+/// Less free disk than this share of the whole is too little: 1 %.
+const FREE_SHARE_MIN: u64 = 100;
+
+/// `GET /q/health`
+pub(super) async fn whole(State(api): State<ApiState>) -> Response {
+    let store = store(&api, used(&api).await);
+    let disk = disk(free(&api).await);
+    report(vec![store, engine(&api), scheduler(&api), disk])
+}
+
+/// `GET /q/health/live`
+pub(super) async fn live(State(api): State<ApiState>) -> Response {
+    report(vec![engine(&api)])
+}
+
+/// `GET /q/health/ready`
+pub(super) async fn ready(State(api): State<ApiState>) -> Response {
+    let open = api.phase() == Phase::Serving;
+    let store = Check { up: open, ..store(&api, Map::new()) };
+    report(vec![store, engine(&api), scheduler(&api)])
+}
+
+/// `GET /q/health/started`
+pub(super) async fn started(State(api): State<ApiState>) -> Response {
+    report(vec![store(&api, Map::new())])
+}
+
+/// One thing looked at.
+struct Check {
+    name: &'static str,
+    up: bool,
+    data: Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    status: &'static str,
+    checks: Vec<CheckReply>,
+}
+
+#[derive(Serialize)]
+struct CheckReply {
+    name: &'static str,
+    status: &'static str,
+    data: Map<String, Value>,
+}
+
+fn report(checks: Vec<Check>) -> Response {
+    let word = |up: bool| if up { "UP" } else { "DOWN" };
+    let up = checks.iter().all(|check| check.up);
+    let checks = checks
+        .into_iter()
+        .map(|check| CheckReply { name: check.name, status: word(check.up), data: check.data })
+        .collect();
+    let status = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Report { status: word(up), checks })).into_response()
+}
+
+fn data<const N: usize>(pairs: [(&str, Value); N]) -> Map<String, Value> {
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The store is up once it is open; the phase says why the node is not ready.
+fn store(api: &ApiState, used: Map<String, Value>) -> Check {
+    let phase = match api.phase() {
+        Phase::Starting => "starting",
+        Phase::Serving => "serving",
+        Phase::Draining => "draining",
+    };
+    let kind = api.config().store.as_str();
+    let mut data = data([("kind", kind.into()), ("phase", phase.into())]);
+    data.extend(used);
+    Check { name: "store", up: api.queue().is_ok(), data }
+}
+
+fn engine(api: &ApiState) -> Check {
+    engine_check(api.queue().map_or(Ok(()), crate::Queue::health))
+}
+
+/// The engine is up unless it has failed; before it is open there is nothing to fail.
+fn engine_check(health: Result<(), Error>) -> Check {
+    let failure = health.err().map(|error| ("error".to_owned(), error.to_string().into()));
+    Check { name: "engine", up: failure.is_none(), data: failure.into_iter().collect() }
+}
+
+fn scheduler(api: &ApiState) -> Check {
+    let enabled = api.config().scheduler_enabled;
+    Check { name: "scheduler", up: true, data: data([("enabled", enabled.into())]) }
+}
+
+/// The engine's own numbers, if it tells them in time.
+async fn used(api: &ApiState) -> Map<String, Value> {
+    let Ok(queue) = api.queue() else { return Map::new() };
+    match tokio::time::timeout(DATA_WAIT, queue.snapshot()).await {
+        Ok(Ok(snapshot)) => data([
+            ("disk_bytes", snapshot.disk_bytes.into()),
+            ("live_bytes", snapshot.live_bytes.into()),
+            ("damaged_records", snapshot.damaged_records.into()),
+        ]),
+        Ok(Err(_)) | Err(_) => Map::new(),
+    }
+}
+
+/// Free bytes and all bytes of the disk that holds the data directory, if they can be had.
+async fn free(api: &ApiState) -> Option<(u64, u64)> {
+    if api.config().store == StoreKind::Memory {
+        return None;
+    }
+    let directory: PathBuf = api.config().data_dir.clone();
+    let look = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&directory));
+    let found = tokio::time::timeout(DATA_WAIT, look).await.ok()?.ok()?.ok()?;
+    let free_bytes = found.f_bavail.saturating_mul(found.f_frsize);
+    Some((free_bytes, found.f_blocks.saturating_mul(found.f_frsize)))
+}
+
+fn disk(found: Option<(u64, u64)>) -> Check {
+    let Some((free_bytes, total_bytes)) = found else {
+        return Check { name: "disk", up: true, data: Map::new() };
+    };
+    let up = free_bytes >= FREE_BYTES_MIN && free_bytes >= total_bytes / FREE_SHARE_MIN;
+    let data = data([("free_bytes", json!(free_bytes)), ("total_bytes", json!(total_bytes))]);
+    Check { name: "disk", up, data }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn a_disk_is_down_when_little_is_free() {
+        const TOTAL: u64 = 10 << 30;
+        assert!(disk(None).up);
+        assert!(disk(Some((TOTAL / 2, TOTAL))).up);
+        assert!(!disk(Some((TOTAL / 101, TOTAL))).up);
+        assert!(!disk(Some((FREE_BYTES_MIN - 1, FREE_BYTES_MIN))).up);
+    }
+
+    #[test]
+    fn a_failed_engine_says_why() {
+        assert!(engine_check(Ok(())).up);
+        let check = engine_check(Err(Error::new(ErrorKind::Poisoned, "the disk is gone")));
+        assert!(!check.up);
+        assert_eq!(check.data["error"], "the disk is gone");
+        assert_eq!(report(vec![check]).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+}

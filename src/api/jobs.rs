@@ -1,0 +1,305 @@
+//! Enqueue one or many, and look one up.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::ApiState;
+use super::body::{JsonBody, PathId, at_most};
+use super::error::Problem;
+use super::job_reply::JobReply;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::job::{Enqueued, JobId, NewJob, Payload, RunAt, limits};
+use crate::priority::Priority;
+use crate::retry::RetryPolicy;
+
+/// `POST /v1/jobs`
+pub(super) async fn enqueue(
+    State(api): State<ApiState>,
+    headers: HeaderMap,
+    body: Result<JsonBody, Problem>,
+) -> Result<Response, Problem> {
+    let enqueued = async {
+        refuse_idempotency_key(&headers)?;
+        let body = body?;
+        let job = body.parse::<JobRequest<'_>>()?.into_job(&api.config().retry)?;
+        Ok::<Enqueued, Problem>(api.queue()?.enqueue(job).await?)
+    };
+    let enqueued = enqueued.await.inspect_err(|problem| count_rejected(&api, problem))?;
+    Ok((StatusCode::CREATED, Json(enqueued)).into_response())
+}
+
+/// `POST /v1/jobs/batch`
+pub(super) async fn enqueue_many(
+    State(api): State<ApiState>,
+    headers: HeaderMap,
+    body: Result<JsonBody, Problem>,
+) -> Result<Response, Problem> {
+    let enqueued = async {
+        refuse_idempotency_key(&headers)?;
+        let body = body?;
+        let jobs = body.parse::<BatchRequest<'_>>()?.into_jobs(&api.config().retry)?;
+        Ok::<Vec<Enqueued>, Problem>(api.queue()?.enqueue_many(jobs).await?)
+    };
+    let enqueued = enqueued.await.inspect_err(|problem| count_rejected(&api, problem))?;
+    let ids = enqueued.into_iter().map(|enqueued| enqueued.id).collect();
+    Ok((StatusCode::CREATED, Json(BatchReply { ids })).into_response())
+}
+
+/// `GET /v1/jobs/{id}`
+pub(super) async fn show(
+    State(api): State<ApiState>,
+    PathId(id): PathId,
+) -> Result<Response, Problem> {
+    let job = api.queue()?.job(id).await?;
+    Ok(Json(JobReply::from(&job)).into_response())
+}
+
+/// A producer that sends this key relies on it; taking the job twice would be worse than no job.
+fn refuse_idempotency_key(headers: &HeaderMap) -> Result<()> {
+    if headers.contains_key("idempotency-key") {
+        let message = "this version does not keep such keys yet; leave the header out";
+        return Err(Error::invalid("Idempotency-Key", message));
+    }
+    Ok(())
+}
+
+fn count_rejected(api: &ApiState, problem: &Problem) {
+    if let Some(metrics) = api.metrics() {
+        metrics.rejected(problem.code());
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobRequest<'a> {
+    queue: Option<String>,
+    kind: String,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+    payload_base64: Option<String>,
+    priority: Option<Priority>,
+    delay_ms: Option<u64>,
+    run_at: Option<Timestamp>,
+    max_attempts: Option<u32>,
+    max_interruptions: Option<u32>,
+    retry: Option<RetryRequest>,
+    timeout_ms: Option<u64>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchRequest<'a> {
+    #[serde(borrow, deserialize_with = "at_most::<_, _, { limits::BATCH_JOBS_MAX }>")]
+    jobs: Vec<JobRequest<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryRequest {
+    base_ms: Option<u64>,
+    max_ms: Option<u64>,
+    jitter: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct BatchReply {
+    ids: Vec<JobId>,
+}
+
+impl JobRequest<'_> {
+    fn into_job(self, configured: &RetryPolicy) -> Result<NewJob> {
+        Ok(NewJob {
+            queue: self.queue.unwrap_or_else(|| NewJob::DEFAULT_QUEUE.to_owned()),
+            kind: self.kind,
+            payload: payload(self.payload, self.payload_base64)?,
+            priority: self.priority.unwrap_or_default(),
+            run_at: run_at(self.delay_ms, self.run_at)?,
+            max_attempts: self.max_attempts,
+            max_interruptions: self.max_interruptions,
+            retry: self.retry.map(|retry| retry.over(configured)),
+            timeout_ms: self.timeout_ms,
+            headers: self.headers,
+        })
+    }
+}
+
+impl BatchRequest<'_> {
+    fn into_jobs(self, configured: &RetryPolicy) -> Result<Vec<NewJob>> {
+        let jobs = self.jobs.into_iter().enumerate();
+        jobs.map(|(place, job)| {
+            job.into_job(configured).map_err(|error| error.inside(&format!("jobs[{place}]")))
+        })
+        .collect()
+    }
+}
+
+impl RetryRequest {
+    /// What the job does not say is as configured; a base never more than the job's own maximum.
+    fn over(self, configured: &RetryPolicy) -> RetryPolicy {
+        let max_ms = self.max_ms.unwrap_or(configured.max_ms);
+        RetryPolicy {
+            base_ms: self.base_ms.unwrap_or(configured.base_ms.min(max_ms)),
+            max_ms,
+            jitter: self.jitter.unwrap_or(configured.jitter),
+        }
+    }
+}
+
+/// The payload's own copy: a job must not keep the whole body in memory.
+fn payload(json: Option<&RawValue>, base64: Option<String>) -> Result<Payload> {
+    match (json, base64) {
+        (Some(_), Some(_)) => {
+            Err(Error::invalid("payload_base64", "give payload or payload_base64, not both"))
+        }
+        (Some(json), None) => Ok(Payload::Json(Bytes::copy_from_slice(json.get().as_bytes()))),
+        (None, Some(base64)) => BASE64_STANDARD
+            .decode(base64)
+            .map(|bytes| Payload::Binary(bytes.into()))
+            .map_err(|reason| {
+                let message = format!("is not standard base64 with padding: {reason}");
+                Error::invalid("payload_base64", message)
+            }),
+        (None, None) => Ok(Payload::default()),
+    }
+}
+
+fn run_at(delay_ms: Option<u64>, run_at: Option<Timestamp>) -> Result<RunAt> {
+    match (delay_ms, run_at) {
+        (Some(_), Some(_)) => Err(Error::invalid("delay_ms", "give delay_ms or run_at, not both")),
+        (Some(delay_ms), None) => Ok(RunAt::DelayMs(delay_ms)),
+        (None, Some(moment)) => Ok(RunAt::At(moment)),
+        (None, None) => Ok(RunAt::Now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::job_reply::payload_fields;
+    use super::*;
+
+    fn read(text: &str) -> Result<NewJob> {
+        let body = JsonBody::from(text);
+        body.parse::<JobRequest<'_>>()?.into_job(&RetryPolicy::default())
+    }
+
+    #[track_caller]
+    fn refused(text: &str) -> String {
+        read(text).unwrap_err().field().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_kind_is_enough() {
+        assert_eq!(read(r#"{"kind":"mail"}"#).unwrap(), NewJob::new("mail"));
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let job = read(
+            r#"{"queue":"a/b","kind":"mail","payload":[1],"priority":"HIGH","delay_ms":5,
+                "max_attempts":9,"max_interruptions":2,"retry":{"max_ms":50},"timeout_ms":70,
+                "headers":{"x":"y"}}"#,
+        );
+        let expected = NewJob {
+            queue: "a/b".to_owned(),
+            kind: "mail".to_owned(),
+            payload: Payload::Json("[1]".into()),
+            priority: Priority::High,
+            run_at: RunAt::DelayMs(5),
+            max_attempts: Some(9),
+            max_interruptions: Some(2),
+            retry: Some(RetryPolicy { base_ms: 50, max_ms: 50, jitter: 0.5 }),
+            timeout_ms: Some(70),
+            headers: [("x".to_owned(), "y".to_owned())].into(),
+        };
+        assert_eq!(job.unwrap(), expected);
+        let job =
+            read(r#"{"kind":"k","run_at":"2026-11-23T09:15:30+01:00","payload_base64":"AP8="}"#);
+        let job = job.unwrap();
+        assert_eq!(job.run_at, RunAt::At("2026-11-23T08:15:30Z".parse().unwrap()));
+        assert_eq!(job.payload, Payload::Binary(vec![0, 255].into()));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        assert_eq!(refused(r#"{"kind":"k","unique":{"key":"a"}}"#), "unique");
+        assert_eq!(refused(r#"{"kind":"k","expires_in_ms":5}"#), "expires_in_ms");
+        assert_eq!(refused(r#"{"kind":"k","priority":"urgent"}"#), "priority");
+        assert_eq!(refused(r#"{"kind":"k","max_attempts":-1}"#), "max_attempts");
+        assert_eq!(refused(r#"{"kind":"k","max_attempts":1e3}"#), "max_attempts");
+        assert_eq!(refused(r#"{"kind":"k","retry":{"jitter":"x"}}"#), "retry.jitter");
+        assert_eq!(refused(r#"{"kind":"k","retry":{"factor":2}}"#), "retry.factor");
+        assert_eq!(refused(r#"{"kind":"k","run_at":"tomorrow"}"#), "run_at");
+        assert_eq!(
+            refused(r#"{"kind":"k","delay_ms":1,"run_at":"2026-01-01T00:00:00Z"}"#),
+            "delay_ms"
+        );
+        assert_eq!(refused(r#"{"kind":"k","payload_base64":"AA"}"#), "payload_base64");
+        assert_eq!(
+            refused(r#"{"kind":"k","payload":1,"payload_base64":"AA=="}"#),
+            "payload_base64"
+        );
+        assert_eq!(refused(r#"{"kind":"k","headers":{"a":1}}"#), "headers.a");
+        let both = r#"{"jobs":[{"kind":"k"},{"kind":"k","payload_base64":"!"}]}"#;
+        let body = JsonBody::from(both);
+        let batch = body.parse::<BatchRequest<'_>>().unwrap();
+        let error = batch.into_jobs(&RetryPolicy::default()).unwrap_err();
+        assert_eq!(error.field(), Some("jobs[1].payload_base64"));
+    }
+
+    #[test]
+    fn a_payload_is_kept_byte_for_byte() {
+        for text in [
+            r#"{ "b" : 1 , "a":2, "b":3.50e+02 }"#,
+            "[1,\n\t2.0, -0, 123456789012345678901234567890]",
+            r#""\u00e9 \ud800 é""#,
+            "false",
+            &format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000)),
+        ] {
+            let job = read(&format!(r#"{{"kind":"k","payload": {text} }}"#)).unwrap();
+            assert_eq!(job.payload, Payload::Json(text.to_owned().into()));
+            assert_eq!(payload_fields(&job.payload).0.unwrap().get(), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_goes_there_and_back(
+            texts in proptest::collection::vec((".*", any::<f64>(), any::<i64>()), 0..4),
+            spaces in "[ \n\t]{0,3}",
+        ) {
+            let items: Vec<String> = texts
+                .iter()
+                .map(|(text, float, integer)| {
+                    let text = serde_json::to_string(text).unwrap();
+                    let float = serde_json::to_string(float).unwrap();
+                    format!("{{{text}{spaces}:{spaces}[{float},{spaces}{integer}]}}")
+                })
+                .collect();
+            let text = format!("[{}]", items.join(&format!("{spaces},")));
+            let job = read(&format!(r#"{{"payload":{spaces}{text}{spaces},"kind":"k"}}"#)).unwrap();
+            prop_assert_eq!(payload_fields(&job.payload).0.unwrap().get(), text.as_str());
+            prop_assert_eq!(job.payload, Payload::Json(text.into()));
+        }
+
+        #[test]
+        fn any_bytes_are_a_job_or_an_error_with_a_field(text in ".{0,60}") {
+            if let Err(error) = read(&text) {
+                prop_assert!(error.field().is_some());
+            }
+        }
+    }
+}

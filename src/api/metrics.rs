@@ -1,0 +1,33 @@
+//! Metrics: the scrape, and the one layer that measures requests.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::ApiState;
+use super::error::Problem;
+
+/// `GET /q/metrics`
+pub(super) async fn show(State(api): State<ApiState>) -> Result<Response, Problem> {
+    let queue = api.queue()?;
+    let text = queue.metrics().encode(&queue.snapshot().await?)?;
+    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
+}
+
+/// Measures each request from its head to its answer.
+#[expect(clippy::disallowed_methods, reason = "measures a duration, decides nothing by it")]
+pub(super) async fn measure(State(api): State<ApiState>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    if let Some(metrics) = api.metrics() {
+        let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+        let seconds = started.elapsed().as_secs_f64();
+        metrics.http_request(route, method.as_str(), response.status().as_str(), seconds);
+    }
+    response
+}

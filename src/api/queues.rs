@@ -1,0 +1,103 @@
+//! Queues and what is in them.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::ApiState;
+use super::body::PathQueue;
+use super::error::Problem;
+use crate::clock::Timestamp;
+use crate::priority::Priority;
+use crate::queue::{QueueView, StateCounts};
+
+/// `GET /v1/queues`
+pub(super) async fn list(State(api): State<ApiState>) -> Result<Response, Problem> {
+    let queues = api.queue()?.queues().await?;
+    let now = api.now();
+    let queues = queues.iter().map(|queue| QueueReply::new(queue, now)).collect();
+    Ok(Json(ListReply { queues }).into_response())
+}
+
+/// `GET /v1/queues/{queue}`
+pub(super) async fn show(
+    State(api): State<ApiState>,
+    PathQueue(name): PathQueue,
+) -> Result<Response, Problem> {
+    let queue = api.queue()?.queue(&name).await?;
+    Ok(Json(QueueReply::new(&queue, api.now())).into_response())
+}
+
+#[derive(Serialize)]
+struct ListReply<'a> {
+    queues: Vec<QueueReply<'a>>,
+}
+
+#[derive(Serialize)]
+struct QueueReply<'a> {
+    name: &'a str,
+    paused: bool,
+    /// All priorities together; null when no job is ready.
+    oldest_age_ms: Option<u64>,
+    counts: StateCounts,
+    priorities: BTreeMap<Priority, PriorityReply>,
+}
+
+#[derive(Serialize)]
+struct PriorityReply {
+    oldest_age_ms: Option<u64>,
+    counts: StateCounts,
+}
+
+impl<'a> QueueReply<'a> {
+    fn new(queue: &'a QueueView, now: Timestamp) -> Self {
+        let age_ms = |since: Option<Timestamp>| since.map(|since| now.ms_since(since));
+        let oldest = queue.oldest_ready_at.iter().filter_map(|(_, since)| *since).min();
+        let priorities = queue.counts.iter().map(|(priority, counts)| {
+            let oldest_age_ms = age_ms(queue.oldest_ready_at[priority]);
+            (priority, PriorityReply { oldest_age_ms, counts: *counts })
+        });
+        QueueReply {
+            name: &queue.name,
+            paused: queue.paused,
+            oldest_age_ms: age_ms(oldest),
+            counts: queue.counts.iter().fold(StateCounts::default(), |sum, (_, one)| StateCounts {
+                scheduled: sum.scheduled + one.scheduled,
+                ready: sum.ready + one.ready,
+                running: sum.running + one.running,
+                retrying: sum.retrying + one.retrying,
+                dead: sum.dead + one.dead,
+            }),
+            priorities: priorities.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::priority::PerPriority;
+
+    #[test]
+    fn a_queue_is_told_whole_and_by_priority() {
+        let mut counts = PerPriority::<StateCounts>::default();
+        counts[Priority::Critical].ready = 1;
+        counts[Priority::Bulk] =
+            StateCounts { scheduled: 1, ready: 2, running: 3, retrying: 4, dead: 5 };
+        let mut oldest_ready_at = PerPriority::default();
+        oldest_ready_at[Priority::Critical] = Some(Timestamp::from_ms(90));
+        oldest_ready_at[Priority::Bulk] = Some(Timestamp::from_ms(60));
+        let queue = QueueView { name: "a/b".to_owned(), paused: false, counts, oldest_ready_at };
+        let reply = QueueReply::new(&queue, Timestamp::from_ms(100));
+        let reply = serde_json::to_value(&reply).unwrap();
+        assert_eq!(reply["counts"]["ready"], 3);
+        assert_eq!(reply["counts"]["dead"], 5);
+        assert_eq!(reply["oldest_age_ms"], 40);
+        assert_eq!(reply["priorities"]["critical"]["oldest_age_ms"], 10);
+        assert_eq!(reply["priorities"]["high"]["oldest_age_ms"], serde_json::Value::Null);
+        assert_eq!(reply["priorities"]["bulk"]["counts"]["retrying"], 4);
+    }
+}

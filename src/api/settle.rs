@@ -1,0 +1,288 @@
+//! What a worker says about jobs it holds: ack, fail, extend, release, and many at once.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::ApiState;
+use super::body::{JsonBody, PathId, at_most};
+use super::error::{Problem, code};
+use crate::clock::Timestamp;
+use crate::dead_letter::DeadReason;
+use crate::error::{Error, Result};
+use crate::job::JobId;
+use crate::lease::LeaseToken;
+use crate::queue::{Failed, Failure, Settle, SettleOutcome};
+
+/// The most acks, and the most fails, of one call.
+pub(super) const SETTLE_ITEMS_MAX: usize = 1_000;
+
+/// `POST /v1/jobs/{id}/ack`
+pub(super) async fn ack(
+    State(api): State<ApiState>,
+    PathId(id): PathId,
+    body: JsonBody,
+) -> Result<StatusCode, Problem> {
+    let AckRequest { token } = body.parse()?;
+    let token = checked(id, token)?;
+    api.queue()?.ack(token).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/jobs/{id}/fail`
+pub(super) async fn fail(
+    State(api): State<ApiState>,
+    PathId(id): PathId,
+    body: JsonBody,
+) -> Result<Json<FailReply>, Problem> {
+    let FailRequest { token, error, retry, retry_in_ms } = body.parse()?;
+    let token = checked(id, token)?;
+    let failed = api.queue()?.fail(Failure { token, error, retry, retry_in_ms }).await?;
+    Ok(Json(failed.into()))
+}
+
+/// `POST /v1/jobs/{id}/extend`
+pub(super) async fn extend(
+    State(api): State<ApiState>,
+    PathId(id): PathId,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let ExtendRequest { token, lease_ms, progress } = body.parse()?;
+    let token = checked(id, token)?;
+    Ok(Json(api.queue()?.extend(token, lease_ms, progress).await?).into_response())
+}
+
+/// `POST /v1/jobs/{id}/release`
+pub(super) async fn release(
+    State(api): State<ApiState>,
+    PathId(id): PathId,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let ReleaseRequest { token, delay_ms } = body.parse()?;
+    let token = checked(id, token)?;
+    Ok(Json(api.queue()?.release(token, delay_ms).await?).into_response())
+}
+
+/// `POST /v1/settle`
+pub(super) async fn settle(
+    State(api): State<ApiState>,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let SettleRequest { acks, fails } = body.parse()?;
+    let (ids, settle) = finished(acks, fails)?;
+    let outcomes = outcomes(&ids, api.queue()?.settle(settle).await?);
+    Ok(Json(SettleReply { outcomes }).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AckRequest {
+    token: LeaseToken,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FailRequest {
+    token: LeaseToken,
+    error: String,
+    #[serde(default = "yes")]
+    retry: bool,
+    retry_in_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub(super) enum FailReply {
+    Retrying { run_at: Timestamp },
+    Dead { reason: DeadReason },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExtendRequest {
+    token: LeaseToken,
+    lease_ms: Option<u64>,
+    progress: Option<u8>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReleaseRequest {
+    token: LeaseToken,
+    delay_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SettleRequest {
+    #[serde(default, deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    acks: Vec<AckItem>,
+    #[serde(default, deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    fails: Vec<FailItem>,
+}
+
+/// One ack among many.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AckItem {
+    id: JobId,
+    token: LeaseToken,
+}
+
+/// One fail among many.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FailItem {
+    id: JobId,
+    token: LeaseToken,
+    error: String,
+    #[serde(default = "yes")]
+    retry: bool,
+    retry_in_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct SettleReply {
+    outcomes: Vec<OutcomeReply>,
+}
+
+/// What became of one ack or fail among many: `acked`, `retrying`, `dead` or `error`.
+#[derive(Debug, Serialize)]
+pub(super) struct OutcomeReply {
+    id: JobId,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+enum Outcome {
+    Acked,
+    Retrying { run_at: Timestamp },
+    Dead { reason: DeadReason },
+    Error { code: &'static str, detail: String },
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The token, if it is for this job.
+fn checked(id: JobId, token: LeaseToken) -> Result<LeaseToken> {
+    if token.job() == id {
+        return Ok(token);
+    }
+    let message = format!("is for the job {}, not for {id}; use each job's own token", token.job());
+    Err(Error::invalid("token", message))
+}
+
+/// The ids of all items in the order of their outcomes, and what the queue shall do.
+pub(super) fn finished(acks: Vec<AckItem>, fails: Vec<FailItem>) -> Result<(Vec<JobId>, Settle)> {
+    let ids = acks.iter().map(|ack| ack.id).chain(fails.iter().map(|fail| fail.id)).collect();
+    let acks = acks.into_iter().enumerate().map(|(place, ack)| {
+        checked(ack.id, ack.token).map_err(|error| error.inside(&format!("acks[{place}]")))
+    });
+    let fails = fails.into_iter().enumerate().map(|(place, fail)| {
+        let FailItem { id, token, error, retry, retry_in_ms } = fail;
+        checked(id, token)
+            .map(|token| Failure { token, error, retry, retry_in_ms })
+            .map_err(|error| error.inside(&format!("fails[{place}]")))
+    });
+    Ok((ids, Settle { acks: acks.collect::<Result<_>>()?, fails: fails.collect::<Result<_>>()? }))
+}
+
+/// Each outcome with the id that it is about.
+pub(super) fn outcomes(ids: &[JobId], outcomes: Vec<SettleOutcome>) -> Vec<OutcomeReply> {
+    let told = |outcome| match outcome {
+        Ok(None) => Outcome::Acked,
+        Ok(Some(Failed::Retrying { run_at })) => Outcome::Retrying { run_at },
+        Ok(Some(Failed::Dead { reason })) => Outcome::Dead { reason },
+        Err(error) => Outcome::Error { code: code(&error), detail: error.to_string() },
+    };
+    let pairs = ids.iter().zip(outcomes);
+    pairs.map(|(id, outcome)| OutcomeReply { id: *id, outcome: told(outcome) }).collect()
+}
+
+impl From<Failed> for FailReply {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Retrying { run_at } => FailReply::Retrying { run_at },
+            Failed::Dead { reason } => FailReply::Dead { reason },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    const A: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    const B: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAW";
+
+    fn read(text: &str) -> Result<(Vec<JobId>, Settle)> {
+        let request: SettleRequest = JsonBody::from(text).parse()?;
+        finished(request.acks, request.fails)
+    }
+
+    #[test]
+    fn acks_come_before_fails() {
+        let (ids, settle) = read(&format!(
+            r#"{{"fails":[{{"id":"{A}","token":"{A}-1","error":"no"}}],
+                 "acks":[{{"id":"{B}","token":"{B}-2"}}]}}"#
+        ))
+        .unwrap();
+        assert_eq!(ids, [B.parse().unwrap(), A.parse::<JobId>().unwrap()]);
+        assert_eq!(settle.acks, [format!("{B}-2").parse().unwrap()]);
+        let [fail] = settle.fails.as_slice() else { panic!("{settle:?}") };
+        assert!(fail.retry && fail.retry_in_ms.is_none());
+    }
+
+    #[test]
+    fn a_bad_token_is_named_with_its_place() {
+        let good = format!(r#"{{"id":"{A}","token":"{A}-1"}}"#);
+        let field = |text: &str| read(text).unwrap_err().field().unwrap().to_owned();
+        let malformed = format!(r#"{{"acks":[{good},{good},{{"id":"{A}","token":"x"}}]}}"#);
+        assert_eq!(field(&malformed), "acks[2].token");
+        let swapped = format!(r#"{{"acks":[{good},{{"id":"{A}","token":"{B}-1"}}]}}"#);
+        assert_eq!(field(&swapped), "acks[1].token");
+        let swapped = format!(r#"{{"fails":[{{"id":"{A}","token":"{B}-1","error":"no"}}]}}"#);
+        assert_eq!(field(&swapped), "fails[0].token");
+        let result = format!(r#"{{"acks":[{{"id":"{A}","token":"{A}-1","result":1}}]}}"#);
+        assert_eq!(field(&result), "acks[0].result");
+        let silent = format!(r#"{{"fails":[{{"id":"{A}","token":"{A}-1"}}]}}"#);
+        assert_eq!(field(&silent), "fails[0].error");
+        let many = vec![good; SETTLE_ITEMS_MAX + 1].join(",");
+        assert_eq!(field(&format!(r#"{{"acks":[{many}]}}"#)), "acks");
+    }
+
+    #[test]
+    fn each_outcome_says_what_became_of_its_job() {
+        let id: JobId = A.parse().unwrap();
+        let run_at = Timestamp::from_ms(0);
+        let told = outcomes(
+            &[id; 4],
+            vec![
+                Ok(None),
+                Ok(Some(Failed::Retrying { run_at })),
+                Ok(Some(Failed::Dead { reason: DeadReason::Rejected })),
+                Err(Error::new(ErrorKind::LeaseLost, "the lease has ended")),
+            ],
+        );
+        let told: Vec<String> =
+            told.iter().map(|one| serde_json::to_string(one).unwrap()).collect();
+        let expected = [
+            r#""outcome":"acked""#,
+            r#""outcome":"retrying","run_at":"1970-01-01T00:00:00.000Z""#,
+            r#""outcome":"dead","reason":"rejected""#,
+            r#""outcome":"error","code":"lease_lost","detail":"the lease has ended""#,
+        ]
+        .map(|rest| format!(r#"{{"id":"{A}",{rest}}}"#));
+        assert_eq!(told, expected);
+        let reply: FailReply = Failed::Retrying { run_at }.into();
+        let reply = serde_json::to_string(&reply).unwrap();
+        assert_eq!(reply, r#"{"state":"retrying","run_at":"1970-01-01T00:00:00.000Z"}"#);
+    }
+}

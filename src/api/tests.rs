@@ -1,0 +1,164 @@
+//! What a node answers while its queue is being opened, and to calls that reach no queue.
+
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use super::*;
+use crate::clock::{ManualClock, Timestamp};
+use crate::config::StoreKind;
+
+const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+
+fn starting() -> ApiState {
+    let config = Config { store: StoreKind::Memory, ..Config::default() };
+    ApiState::starting(config, Arc::new(ManualClock::new(Timestamp::from_ms(0))))
+}
+
+async fn send(request: Request<Body>) -> (StatusCode, HeaderMap, Value) {
+    let response = router(starting()).oneshot(request).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    (parts.status, parts.headers, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+async fn call(method: &str, path: &str, body: &str) -> (StatusCode, HeaderMap, Value) {
+    let request = Request::builder().method(method).uri(path);
+    let request = request.header(header::CONTENT_TYPE, "application/json");
+    send(request.body(Body::from(body.to_owned())).unwrap()).await
+}
+
+#[track_caller]
+fn is_problem(answer: &(StatusCode, HeaderMap, Value), status: u16, code: &str) {
+    let (found, headers, body) = answer;
+    assert_eq!(found.as_u16(), status, "{body}");
+    assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
+    assert_eq!(body["status"], status);
+    assert_eq!(body["code"], code, "{body}");
+    assert!(body["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{body}");
+}
+
+#[tokio::test]
+async fn calls_wait_for_the_queue_to_open() {
+    let token = format!(r#"{{"token":"{ID}-1"}}"#);
+    let ack = format!("/v1/jobs/{ID}/ack");
+    let (replay, show) = (format!("/v1/dead/{ID}/replay"), format!("/v1/jobs/{ID}"));
+    for (method, path, body) in [
+        ("POST", "/v1/jobs", r#"{"kind":"k"}"#),
+        ("POST", "/v1/jobs/batch", r#"{"jobs":[{"kind":"k"}]}"#),
+        ("POST", "/v1/claim", ""),
+        ("POST", "/v1/settle", "{}"),
+        ("POST", ack.as_str(), token.as_str()),
+        ("POST", replay.as_str(), ""),
+        ("GET", show.as_str(), ""),
+        ("GET", "/v1/dead?queue=a%2Fb&limit=5", ""),
+        ("GET", "/v1/queues", ""),
+        ("GET", "/v1/queues/a%2Fb", ""),
+        ("GET", "/q/metrics", ""),
+    ] {
+        let answer = call(method, path, body).await;
+        is_problem(&answer, 503, "starting");
+        assert_eq!(answer.1[header::RETRY_AFTER], "1");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_opens_is_live_but_not_ready() {
+    for (path, status, word) in [
+        ("/q/health/live", 200, "UP"),
+        ("/livez", 200, "UP"),
+        ("/q/health/ready", 503, "DOWN"),
+        ("/readyz", 503, "DOWN"),
+        ("/q/health/started", 503, "DOWN"),
+        ("/q/health", 503, "DOWN"),
+    ] {
+        let (found, headers, body) = call("GET", path, "").await;
+        assert_eq!((found.as_u16(), &body["status"]), (status, &Value::from(word)), "{path}");
+        assert_eq!(headers[header::CONTENT_TYPE], "application/json");
+        assert!(body["checks"].as_array().is_some_and(|checks| !checks.is_empty()), "{body}");
+    }
+    let (_, _, body) = call("GET", "/q/health", "").await;
+    let names: Vec<_> = body["checks"].as_array().unwrap().iter().map(|c| &c["name"]).collect();
+    assert_eq!(names, ["store", "engine", "scheduler", "disk"]);
+    assert_eq!(body["checks"][0]["data"]["phase"], "starting");
+    assert_eq!(body["checks"][2]["data"]["enabled"], true);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_problem() {
+    is_problem(&call("GET", "/", "").await, 404, "not_found");
+    is_problem(&call("PUT", "/v1/schedules/nightly", "{}").await, 404, "not_found");
+    is_problem(&call("POST", "/v1/queues/a/pause", "").await, 404, "not_found");
+    let answer = call("GET", "/v1/jobs", "").await;
+    is_problem(&answer, 405, "method_not_allowed");
+    assert_eq!(answer.1[header::ALLOW], "POST");
+    let answer = call("DELETE", &format!("/v1/jobs/{ID}"), "").await;
+    is_problem(&answer, 405, "method_not_allowed");
+    assert_eq!(answer.1[header::ALLOW], "GET,HEAD");
+}
+
+#[tokio::test]
+async fn a_bad_call_names_its_field() {
+    let other = format!(r#"{{"token":"{}-1"}}"#, ID.replace("FAV", "FAW"));
+    let ack = format!("/v1/jobs/{ID}/ack");
+    let replay = format!("/v1/dead/{ID}/replay");
+    for (method, path, body, field) in [
+        ("POST", "/v1/jobs", "", "kind"),
+        ("POST", "/v1/jobs", "nonsense", "body"),
+        ("POST", "/v1/jobs", r#"{"kind":"k","unique":{"key":"a"}}"#, "unique"),
+        ("POST", "/v1/jobs/batch", r#"{"jobs":[{"kind":"k"},{"knd":"k"}]}"#, "jobs[1].knd"),
+        ("POST", "/v1/claim", r#"{"limit":0.5}"#, "limit"),
+        ("POST", ack.as_str(), "", "token"),
+        ("POST", ack.as_str(), other.as_str(), "token"),
+        ("POST", "/v1/jobs/x/ack", "{}", "id"),
+        ("POST", replay.as_str(), r#"{"limit":1}"#, "limit"),
+        ("GET", "/v1/jobs/%FF", "", "id"),
+        ("GET", "/v1/queues/%FF", "", "queue"),
+        ("GET", "/v1/dead?limit=many", "", "limit"),
+        ("GET", "/v1/dead?kind=k", "", "kind"),
+    ] {
+        let answer = call(method, path, body).await;
+        is_problem(&answer, 400, "bad_request");
+        assert_eq!(answer.2["field"], field, "{path} {body}: {}", answer.2);
+    }
+    let request = Request::post("/v1/jobs").header("idempotency-key", "a");
+    let answer = send(request.body(Body::from(r#"{"kind":"k"}"#)).unwrap()).await;
+    is_problem(&answer, 400, "bad_request");
+    assert_eq!(answer.2["field"], "Idempotency-Key");
+}
+
+#[tokio::test]
+async fn bodies_have_a_type_and_a_limit() {
+    let typed = |media_type: &str| {
+        let request = Request::post("/v1/jobs").header(header::CONTENT_TYPE, media_type);
+        send(request.body(Body::from(r#"{"kind":"k"}"#)).unwrap())
+    };
+    let form = typed("application/x-www-form-urlencoded").await;
+    is_problem(&form, 415, "unsupported_media_type");
+    assert!(form.2["detail"].as_str().unwrap().contains("curl --json"), "{}", form.2);
+    is_problem(&typed("text/plain").await, 415, "unsupported_media_type");
+    is_problem(&typed("application/problem+json").await, 503, "starting");
+    let untyped = Request::post("/v1/jobs").body(Body::from(r#"{"kind":"k"}"#)).unwrap();
+    is_problem(&send(untyped).await, 503, "starting");
+    let zipped = Request::post("/v1/jobs").header(header::CONTENT_ENCODING, "gzip");
+    let zipped = zipped.body(Body::from("x")).unwrap();
+    is_problem(&send(zipped).await, 415, "unsupported_media_type");
+
+    let large = " ".repeat(BODY_BYTES_MAX + 1);
+    is_problem(&call("POST", "/v1/jobs", &large).await, 413, "too_large");
+    let declared = Request::post("/v1/jobs").header(header::CONTENT_LENGTH, BODY_BYTES_MAX + 1);
+    is_problem(&send(declared.body(Body::empty()).unwrap()).await, 413, "too_large");
+}
+
+#[tokio::test]
+async fn a_panic_is_a_problem_too() {
+    async fn defect() -> StatusCode {
+        panic!("on purpose")
+    }
+    let router =
+        Router::new().route("/", get(defect)).layer(CatchPanicLayer::custom(error::panicked));
+    let response = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+}

@@ -1,0 +1,128 @@
+//! The command line: arguments in, one sentence and an exit code out.
+
+mod doctor;
+mod environment;
+mod healthcheck;
+mod serve;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::error::{Error, ErrorKind};
+
+/// It did not work, or the answer is no.
+const EXIT_FAILED: u8 = 1;
+/// Bad usage or configuration (`EX_USAGE`).
+const EXIT_USAGE: u8 = 64;
+/// Storage error (`EX_IOERR`).
+const EXIT_STORAGE: u8 = 74;
+/// Another process holds the data directory (`EX_TEMPFAIL`).
+const EXIT_LOCKED: u8 = 75;
+
+/// An embedded, persistent job queue.
+#[derive(Debug, Parser)]
+#[command(name = "pulk", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node.
+    Serve(Box<serve::ServeArguments>),
+    /// Check every invariant of a data directory that no node has open.
+    Doctor(doctor::DoctorArguments),
+    /// Ask a node whether it is ready; exit 0 if it is.
+    Healthcheck(healthcheck::HealthcheckArguments),
+}
+
+/// Runs the program with these arguments, the first of which is its own name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let mut command = environment::prepared(Arguments::command());
+    // Unbuilt arguments can't be written as text, which the sentence on a bad one needs.
+    command.build();
+    let parsed = command
+        .clone()
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    let done = match parsed {
+        Ok(Arguments { command: Command::Serve(arguments) }) => serve::run(*arguments),
+        Ok(Arguments { command: Command::Doctor(arguments) }) => doctor::run(&arguments),
+        Ok(Arguments { command: Command::Healthcheck(arguments) }) => healthcheck::run(&arguments),
+        Err(usage) => return misused(&usage, &command, &arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pulk: {error}");
+            ExitCode::from(exit_code(error.kind()))
+        }
+    }
+}
+
+/// What clap has to say: help and version are no errors, all else is bad usage.
+fn misused(usage: &clap::Error, command: &clap::Command, arguments: &[OsString]) -> ExitCode {
+    use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if !usage.use_stderr() {
+        print!("{usage}");
+        return ExitCode::SUCCESS;
+    }
+    if usage.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
+        eprint!("{usage}");
+    } else {
+        let sentence = environment::blamed(&sentence(&usage.to_string()), command, arguments);
+        eprintln!("pulk: {sentence} (pulk --help says more)");
+    }
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// The first paragraph of clap's message, on one line.
+fn sentence(message: &str) -> String {
+    let first = message.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = first.split_whitespace().collect();
+    let line = words.join(" ");
+    line.strip_prefix("error: ").map_or(line.clone(), str::to_owned)
+}
+
+fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::Invalid | ErrorKind::Configuration => EXIT_USAGE,
+        ErrorKind::Poisoned | ErrorKind::Corrupt | ErrorKind::Storage => EXIT_STORAGE,
+        ErrorKind::Locked => EXIT_LOCKED,
+        ErrorKind::NotFound
+        | ErrorKind::Conflict
+        | ErrorKind::LeaseLost
+        | ErrorKind::TooLarge
+        | ErrorKind::Full
+        | ErrorKind::Draining => EXIT_FAILED,
+    }
+}
+
+/// It did not work: one sentence, exit code 1.
+fn failed(sentence: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Conflict, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_is_one_sentence() {
+        let usage = Arguments::try_parse_from(["pulk", "serve", "--shard", "x"]).unwrap_err();
+        let sentence = sentence(&usage.to_string());
+        assert_eq!(
+            sentence,
+            "invalid value 'x' for '--shard <SHARD>': invalid digit found in string"
+        );
+    }
+}

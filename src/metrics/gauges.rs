@@ -1,0 +1,106 @@
+//! The gauges, made anew from each snapshot.
+
+use prometheus::proto::MetricFamily;
+use prometheus::{GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, Result};
+
+use super::queues::QueueSeries;
+use crate::clock::Timestamp;
+use crate::queue::{QueueView, Snapshot, StateCounts};
+
+/// The gauges of a snapshot.
+pub(super) fn families(
+    snapshot: &Snapshot,
+    store: &str,
+    series: &QueueSeries,
+) -> Result<Vec<MetricFamily>> {
+    let registry = Registry::new();
+    let gauges = QueueGauges::new(&registry)?;
+    for queue in &snapshot.queues {
+        gauges.add(&series.label(&queue.name), queue, snapshot.now);
+    }
+    set_store(&registry, snapshot)?;
+    let build_info = IntGaugeVec::new(
+        Opts::new("pulk_build_info", "Always 1; the labels say what runs."),
+        &["version", "store"],
+    )?;
+    build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), store]).set(1);
+    registry.register(Box::new(build_info))?;
+    Ok(registry.gather())
+}
+
+fn set_store(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
+    let gauge = |name: &str, help: &str, value: u64| {
+        let gauge = IntGauge::new(name, help)?;
+        gauge.set(signed(value));
+        registry.register(Box::new(gauge))
+    };
+    gauge("pulk_store_disk_bytes", "Bytes that the store takes on the disk.", snapshot.disk_bytes)?;
+    gauge("pulk_store_live_bytes", "Bytes of records alive.", snapshot.live_bytes)?;
+    let damaged = IntCounter::new(
+        "pulk_records_damaged_total",
+        "Records set aside because their checksum failed.",
+    )?;
+    damaged.inc_by(snapshot.damaged_records);
+    registry.register(Box::new(damaged))
+}
+
+/// The gauges that have a queue as label.
+struct QueueGauges {
+    depth: IntGaugeVec,
+    oldest_age_seconds: GaugeVec,
+    running: IntGaugeVec,
+    scheduled: IntGaugeVec,
+    retrying: IntGaugeVec,
+    dead: IntGaugeVec,
+    paused: IntGaugeVec,
+}
+
+impl QueueGauges {
+    fn new(registry: &Registry) -> Result<Self> {
+        let gauge = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec> {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let oldest_age_seconds = GaugeVec::new(
+            Opts::new(
+                "pulk_queue_oldest_age_seconds",
+                "How long the oldest ready job has been ready; 0 when none is.",
+            ),
+            &["queue", "priority"],
+        )?;
+        registry.register(Box::new(oldest_age_seconds.clone()))?;
+        Ok(QueueGauges {
+            depth: gauge("pulk_queue_depth", "Jobs ready to be claimed.", &["queue", "priority"])?,
+            oldest_age_seconds,
+            running: gauge("pulk_jobs_running", "Jobs that a worker has.", &["queue"])?,
+            scheduled: gauge("pulk_jobs_scheduled", "Jobs that wait for their time.", &["queue"])?,
+            retrying: gauge("pulk_jobs_retrying", "Jobs that wait after a failure.", &["queue"])?,
+            dead: gauge("pulk_dlq_depth", "Dead letters.", &["queue"])?,
+            paused: gauge("pulk_queue_paused", "1 when claims are stopped.", &["queue"])?,
+        })
+    }
+
+    /// Adds a queue to its label's gauges: the label may be shared.
+    fn add(&self, label: &str, queue: &QueueView, now: Timestamp) {
+        for (priority, counts) in queue.counts.iter() {
+            let labels = [label, priority.as_str()];
+            self.depth.with_label_values(&labels).add(signed(counts.ready));
+            let age_ms = queue.oldest_ready_at[priority].map_or(0, |since| now.ms_since(since));
+            let oldest = self.oldest_age_seconds.with_label_values(&labels);
+            oldest.set(oldest.get().max(age_ms as f64 / 1_000.0));
+        }
+        let sum = |count: fn(&StateCounts) -> u64| {
+            signed(queue.counts.iter().map(|(_, counts)| count(counts)).sum())
+        };
+        self.running.with_label_values(&[label]).add(sum(|counts| counts.running));
+        self.scheduled.with_label_values(&[label]).add(sum(|counts| counts.scheduled));
+        self.retrying.with_label_values(&[label]).add(sum(|counts| counts.retrying));
+        self.dead.with_label_values(&[label]).add(sum(|counts| counts.dead));
+        self.paused.with_label_values(&[label]).add(i64::from(queue.paused));
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

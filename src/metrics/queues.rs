@@ -1,0 +1,180 @@
+//! The counters and histograms of each queue and priority.
+//!
+//! [`QueueSeries::observe`] runs on the queue's writer thread for every job, so the series of a
+//! queue and priority are looked up by their labels once and kept.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+};
+
+use super::registered;
+use crate::dead_letter::DeadReason;
+use crate::error::Result;
+use crate::priority::{PerPriority, Priority};
+use crate::queue::{Event, Happened};
+
+/// So many queues have series of their own; those after them share the ones of [`OTHER`].
+pub(super) const QUEUES_MAX: usize = 1_000;
+/// The label of queues beyond [`QUEUES_MAX`]. No queue can have this name.
+pub(super) const OTHER: &str = "(other)";
+
+/// Bounds of a job's duration and wait, in seconds: from a quick handler to an hour.
+const JOB_SECONDS: [f64; 14] =
+    [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
+
+/// The series of all queues.
+pub(super) struct QueueSeries {
+    vectors: Vectors,
+    known: Mutex<HashMap<Arc<str>, PerPriority<Option<Series>>>>,
+}
+
+impl QueueSeries {
+    pub(super) fn new(registry: &Registry) -> Result<Self> {
+        Ok(QueueSeries { vectors: Vectors::new(registry)?, known: Mutex::default() })
+    }
+
+    pub(super) fn observe(&self, event: &Event) {
+        let mut known = self.known();
+        if let Some(series) = known.get(&event.queue).and_then(|one| one[event.priority].as_ref()) {
+            return series.count(&event.what);
+        }
+        let queue = labelled(&mut known, &event.queue);
+        let series = self.vectors.series(&queue, event.priority);
+        series.count(&event.what);
+        known.entry(queue).or_default()[event.priority] = Some(series);
+    }
+
+    /// The label of a queue: its name, or [`OTHER`] when there are too many.
+    pub(super) fn label(&self, queue: &str) -> Arc<str> {
+        labelled(&mut self.known(), queue)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, PerPriority<Option<Series>>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn labelled(known: &mut HashMap<Arc<str>, PerPriority<Option<Series>>>, queue: &str) -> Arc<str> {
+    if let Some((label, _)) = known.get_key_value(queue) {
+        return Arc::clone(label);
+    }
+    let label: Arc<str> = if known.len() < QUEUES_MAX { queue.into() } else { OTHER.into() };
+    known.entry(Arc::clone(&label)).or_default();
+    label
+}
+
+/// The series of one queue and priority.
+#[derive(Clone)]
+struct Series {
+    enqueued: IntCounter,
+    started: IntCounter,
+    completed: IntCounter,
+    failed: IntCounter,
+    retried: IntCounter,
+    interrupted: IntCounter,
+    exhausted: IntCounter,
+    rejected: IntCounter,
+    crashed: IntCounter,
+    damaged: IntCounter,
+    duration_seconds: Histogram,
+    wait_seconds: Histogram,
+}
+
+impl Series {
+    fn count(&self, what: &Happened) {
+        match what {
+            Happened::Enqueued { jobs } => self.enqueued.inc_by(*jobs),
+            Happened::Started { wait_ms } => {
+                self.started.inc();
+                self.wait_seconds.observe(seconds(*wait_ms));
+            }
+            Happened::Completed { duration_ms } => {
+                self.completed.inc();
+                self.duration_seconds.observe(seconds(*duration_ms));
+            }
+            Happened::Failed { duration_ms, .. } => {
+                self.failed.inc();
+                self.duration_seconds.observe(seconds(*duration_ms));
+            }
+            Happened::Retried { .. } => self.retried.inc(),
+            Happened::Interrupted { .. } => self.interrupted.inc(),
+            Happened::Dead { reason: DeadReason::Exhausted, .. } => self.exhausted.inc(),
+            Happened::Dead { reason: DeadReason::Rejected, .. } => self.rejected.inc(),
+            Happened::Dead { reason: DeadReason::Crashed, .. } => self.crashed.inc(),
+            Happened::Dead { reason: DeadReason::Damaged, .. } => self.damaged.inc(),
+            Happened::Replayed { .. } => {}
+        }
+    }
+}
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
+/// The metrics whose labels are filled in by [`Vectors::series`].
+struct Vectors {
+    enqueued: IntCounterVec,
+    started: IntCounterVec,
+    completed: IntCounterVec,
+    failed: IntCounterVec,
+    retried: IntCounterVec,
+    interrupted: IntCounterVec,
+    dead: IntCounterVec,
+    duration_seconds: HistogramVec,
+    wait_seconds: HistogramVec,
+}
+
+impl Vectors {
+    fn new(registry: &Registry) -> Result<Self> {
+        const LABELS: [&str; 2] = ["queue", "priority"];
+        let counter = |name: &str, help: &str| {
+            registered(registry, IntCounterVec::new(Opts::new(name, help), &LABELS))
+        };
+        let histogram = |name: &str, help: &str| {
+            let options = HistogramOpts::new(name, help).buckets(JOB_SECONDS.to_vec());
+            registered(registry, HistogramVec::new(options, &LABELS))
+        };
+        let dead = Opts::new("pulk_jobs_dead_total", "Jobs that became dead letters, by reason.");
+        Ok(Vectors {
+            enqueued: counter("pulk_jobs_enqueued_total", "Jobs taken in.")?,
+            started: counter("pulk_jobs_started_total", "Jobs handed to a worker.")?,
+            completed: counter("pulk_jobs_completed_total", "Jobs acked by their worker.")?,
+            failed: counter("pulk_jobs_failed_total", "Attempts that failed.")?,
+            retried: counter("pulk_jobs_retried_total", "Failures that get another attempt.")?,
+            interrupted: counter("pulk_jobs_interrupted_total", "Leases that ran out.")?,
+            dead: registered(registry, IntCounterVec::new(dead, &["queue", "priority", "reason"]))?,
+            duration_seconds: histogram(
+                "pulk_job_duration_seconds",
+                "Time from a claim to its ack or fail.",
+            )?,
+            wait_seconds: histogram(
+                "pulk_job_wait_seconds",
+                "Time that a job was ready before it was claimed.",
+            )?,
+        })
+    }
+
+    fn series(&self, queue: &str, priority: Priority) -> Series {
+        let labels = [queue, priority.as_str()];
+        let dead = |reason: DeadReason| {
+            self.dead.with_label_values(&[queue, priority.as_str(), reason.as_str()])
+        };
+        Series {
+            enqueued: self.enqueued.with_label_values(&labels),
+            started: self.started.with_label_values(&labels),
+            completed: self.completed.with_label_values(&labels),
+            failed: self.failed.with_label_values(&labels),
+            retried: self.retried.with_label_values(&labels),
+            interrupted: self.interrupted.with_label_values(&labels),
+            exhausted: dead(DeadReason::Exhausted),
+            rejected: dead(DeadReason::Rejected),
+            crashed: dead(DeadReason::Crashed),
+            damaged: dead(DeadReason::Damaged),
+            duration_seconds: self.duration_seconds.with_label_values(&labels),
+            wait_seconds: self.wait_seconds.with_label_values(&labels),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+use super::queues::{OTHER, QUEUES_MAX};
+use super::*;
+use crate::clock::Timestamp;
+use crate::dead_letter::DeadReason;
+use crate::job::JobId;
+use crate::priority::{PerPriority, Priority};
+use crate::queue::{Happened, QueueView, StateCounts};
+
+fn snapshot(queues: Vec<QueueView>) -> Snapshot {
+    Snapshot {
+        now: Timestamp::from_ms(10_000),
+        queues,
+        live_bytes: 11,
+        disk_bytes: 22,
+        damaged_records: 3,
+        waiting_claims: 0,
+    }
+}
+
+fn view(name: &str) -> QueueView {
+    let mut counts = PerPriority::<StateCounts>::default();
+    counts[Priority::High] =
+        StateCounts { scheduled: 1, ready: 2, running: 3, retrying: 4, dead: 5 };
+    counts[Priority::Bulk].dead = 1;
+    let mut oldest_ready_at = PerPriority::default();
+    oldest_ready_at[Priority::High] = Some(Timestamp::from_ms(8_500));
+    QueueView { name: name.to_owned(), paused: true, counts, oldest_ready_at }
+}
+
+fn happened(queue: &str, what: Happened) -> Event {
+    Event { queue: queue.into(), priority: Priority::High, what }
+}
+
+#[track_caller]
+fn has(text: &str, line: &str) {
+    assert!(text.lines().any(|found| found == line), "no line {line} in:\n{text}");
+}
+
+#[test]
+fn gauges_come_from_the_snapshot() {
+    let metrics = Metrics::new("memory").unwrap();
+    let text = metrics.encode(&snapshot(vec![view("mails")])).unwrap();
+    has(&text, r#"pulk_queue_depth{priority="high",queue="mails"} 2"#);
+    has(&text, r#"pulk_queue_depth{priority="low",queue="mails"} 0"#);
+    has(&text, r#"pulk_queue_oldest_age_seconds{priority="high",queue="mails"} 1.5"#);
+    has(&text, r#"pulk_queue_oldest_age_seconds{priority="low",queue="mails"} 0"#);
+    has(&text, r#"pulk_jobs_running{queue="mails"} 3"#);
+    has(&text, r#"pulk_jobs_scheduled{queue="mails"} 1"#);
+    has(&text, r#"pulk_jobs_retrying{queue="mails"} 4"#);
+    has(&text, r#"pulk_dlq_depth{queue="mails"} 6"#);
+    has(&text, r#"pulk_queue_paused{queue="mails"} 1"#);
+    has(&text, "pulk_store_disk_bytes 22");
+    has(&text, "pulk_store_live_bytes 11");
+    has(&text, "pulk_records_damaged_total 3");
+    let version = env!("CARGO_PKG_VERSION");
+    has(&text, &format!(r#"pulk_build_info{{store="memory",version="{version}"}} 1"#));
+    let text = metrics.encode(&snapshot(vec![])).unwrap();
+    assert!(!text.contains("mails"), "a queue that is gone is still told");
+}
+
+#[test]
+fn events_are_counted() {
+    let metrics = Metrics::new("memory").unwrap();
+    let id = JobId::from_u128(1);
+    let run_at = Timestamp::from_ms(1);
+    let (kind, error) = ("mail".to_owned(), "no route".to_owned());
+    for what in [
+        Happened::Enqueued { jobs: 7 },
+        Happened::Started { wait_ms: 20 },
+        Happened::Completed { duration_ms: 30 },
+        Happened::Failed { id, kind, attempt: 1, error, duration_ms: 70 },
+        Happened::Retried { id, run_at },
+        Happened::Interrupted { id, interruptions: 1 },
+        Happened::Dead { id, reason: DeadReason::Crashed },
+        Happened::Replayed { id },
+    ] {
+        let event = happened("mails", what);
+        metrics.observe(&event);
+        log_event(&event);
+    }
+    metrics.committed(0.003, 8);
+    metrics.rejected("queue_full");
+    let text = metrics.encode(&snapshot(vec![])).unwrap();
+    for (name, count) in [
+        ("enqueued", 7),
+        ("started", 1),
+        ("completed", 1),
+        ("failed", 1),
+        ("retried", 1),
+        ("interrupted", 1),
+    ] {
+        has(&text, &format!(r#"pulk_jobs_{name}_total{{priority="high",queue="mails"}} {count}"#));
+    }
+    has(&text, r#"pulk_jobs_dead_total{priority="high",queue="mails",reason="crashed"} 1"#);
+    has(&text, r#"pulk_jobs_dead_total{priority="high",queue="mails",reason="exhausted"} 0"#);
+    has(&text, r#"pulk_job_duration_seconds_count{priority="high",queue="mails"} 2"#);
+    has(&text, r#"pulk_job_wait_seconds_sum{priority="high",queue="mails"} 0.02"#);
+    has(&text, "pulk_commit_seconds_count 1");
+    has(&text, r#"pulk_commit_commands_bucket{le="8"} 1"#);
+    has(&text, r#"pulk_enqueue_rejected_total{reason="queue_full"} 1"#);
+    #[cfg(target_os = "linux")]
+    assert!(text.contains("process_resident_memory_bytes"), "{text}");
+}
+
+#[test]
+fn the_labels_of_clients_are_bounded() {
+    let metrics = Metrics::new("memory").unwrap();
+    metrics.http_request("unmatched", "BREW", "405", 0.1);
+    for number in 0..QUEUES_MAX + 5 {
+        metrics.observe(&happened(&format!("q{number}"), Happened::Enqueued { jobs: 1 }));
+    }
+    let queues = vec![view("q1"), view("new"), view("newer")];
+    let text = metrics.encode(&snapshot(queues)).unwrap();
+    has(
+        &text,
+        r#"pulk_http_request_duration_seconds_count{method="other",route="unmatched",status="405"} 1"#,
+    );
+    has(&text, &format!(r#"pulk_jobs_enqueued_total{{priority="high",queue="{OTHER}"}} 5"#));
+    has(&text, r#"pulk_jobs_running{queue="q1"} 3"#);
+    has(&text, &format!(r#"pulk_jobs_running{{queue="{OTHER}"}} 6"#));
+}
+
+#[test]
+fn every_metric_has_help_and_a_known_prefix() {
+    let metrics = Metrics::new("memory").unwrap();
+    metrics.observe(&happened("mails", Happened::Enqueued { jobs: 1 }));
+    let text = metrics.encode(&snapshot(vec![view("mails")])).unwrap();
+    let mut types = 0;
+    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        types += 1;
+        let name = line.split(' ').next().unwrap();
+        assert!(name.starts_with("pulk_") || name.starts_with("process_"), "{name}");
+        let help = format!("# HELP {name} ");
+        let told = text.lines().find_map(|line| line.strip_prefix(&help));
+        assert!(told.is_some_and(|help| !help.is_empty()), "{name} has no help");
+    }
+    assert!(types > 20, "{types} metrics");
+}
