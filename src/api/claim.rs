@@ -194,9 +194,12 @@ mod tests {
             expires_at: Timestamp::from_ms(0),
         };
         let reply = serde_json::to_string(&ClaimedReply::from(&job)).unwrap();
-        let expected = format!(
-            r#"{{"id":"{ID}","queue":"q","kind":"k","priority":"bulk","payload":{{"a": 1.0}},"headers":{{}},"attempt":1,"max_attempts":3,"lease":{{"token":"{ID}-4","expires_at":"1970-01-01T00:00:00.000Z"}}}}"#
-        );
+        let expected = [
+            &format!(r#"{{"id":"{ID}","queue":"q","kind":"k","priority":"bulk","#),
+            r#""payload":{"a": 1.0},"headers":{},"attempt":1,"max_attempts":3,"#,
+            &format!(r#""lease":{{"token":"{ID}-4","expires_at":"1970-01-01T00:00:00.000Z"}}}}"#),
+        ]
+        .concat();
         assert_eq!(reply, expected);
         let job = ClaimedJob { payload: Payload::Binary(vec![0, 255].into()), ..job };
         let reply = serde_json::to_string(&ClaimedReply::from(&job)).unwrap();

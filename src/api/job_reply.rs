@@ -130,7 +130,10 @@ mod tests {
     #[test]
     fn a_dead_letter_says_why_and_has_no_holder() {
         let reply = reply(Payload::Json("{ \"n\": 1.50e+1 }".into()));
-        let start = r#"{"id":"00000000000000000000000007","state":"dead","queue":"mails","kind":"mail","priority":"low","payload":{ "n": 1.50e+1 },"headers":{},"attempt":3"#;
+        let start = concat!(
+            r#"{"id":"00000000000000000000000007","state":"dead","queue":"mails","kind":"mail","#,
+            r#""priority":"low","payload":{ "n": 1.50e+1 },"headers":{},"attempt":3,"#,
+        );
         assert!(reply.starts_with(start), "{reply}");
         assert!(
             reply.ends_with(
@@ -146,7 +149,8 @@ mod tests {
         fn any_bytes_leave_the_answer_whole(bytes: Vec<u8>) {
             for payload in [Payload::Binary(bytes.clone().into()), Payload::Json(bytes.into())] {
                 let reply = reply(payload);
-                prop_assert!(serde_json::from_str::<serde_json::Value>(&reply).is_ok(), "{}", reply);
+                let read = serde_json::from_str::<serde_json::Value>(&reply);
+                prop_assert!(read.is_ok(), "{}", reply);
             }
         }
     }

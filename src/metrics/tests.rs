@@ -113,7 +113,10 @@ fn the_labels_of_clients_are_bounded() {
     let text = metrics.encode(&snapshot(queues)).unwrap();
     has(
         &text,
-        r#"pulk_http_request_duration_seconds_count{method="other",route="unmatched",status="405"} 1"#,
+        concat!(
+            "pulk_http_request_duration_seconds_count",
+            r#"{method="other",route="unmatched",status="405"} 1"#,
+        ),
     );
     has(&text, &format!(r#"pulk_jobs_enqueued_total{{priority="high",queue="{OTHER}"}} 5"#));
     has(&text, r#"pulk_jobs_running{queue="q1"} 3"#);
