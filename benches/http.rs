@@ -7,16 +7,16 @@
 //! `PULK_BENCH_DIR` names the directory, `PULK_BENCH_ROUNDS` how often (5).
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench measures real time")]
 
-use std::io::{BufRead, BufReader};
+#[path = "node/process.rs"]
+mod process;
+
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::Request;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+
+use process::{Connection, Server};
 
 const CONNECTIONS: usize = 64;
 const ROUND: Duration = Duration::from_secs(3);
@@ -38,9 +38,7 @@ fn runtime_of_the_server() -> tokio::runtime::Runtime {
 async fn run(rounds: usize) {
     let root = std::env::var("PULK_BENCH_DIR").map_or_else(|_| std::env::temp_dir(), PathBuf::from);
     let directory = tempfile::tempdir_in(root).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pulk"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(directory.path());
-    let pulk = Server::start(command.env("NO_COLOR", "1"));
+    let pulk = Server::pulk(directory.path());
     let mut command = Command::new(std::env::current_exe().unwrap());
     let empty = Server::start(command.arg("empty-server"));
     let job = format!(r#"{{"kind":"bench","payload":"{}"}}"#, "x".repeat(254));
@@ -58,41 +56,6 @@ async fn run(rounds: usize) {
         println!("{name:<16}{rate:>12.0}{cpu_us:>24.1}");
     }
     println!("{:<16}{ratio:>12.2}", "ratio");
-}
-
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    /// Starts a server that tells its address on a line with `address=`.
-    fn start(command: &mut Command) -> Server {
-        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let line = lines.find(|line| line.as_ref().unwrap().contains("address=")).unwrap().unwrap();
-        let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
-        let address = address.to_owned();
-        std::thread::spawn(move || lines.count());
-        Server { process, address }
-    }
-}
-
-impl Server {
-    /// Processor time it has used, in user and kernel mode; the kernel counts in hundredths.
-    fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
-        let fields = stat.rsplit(')').next().unwrap().split_whitespace();
-        let ticks: Vec<f64> = fields.skip(11).take(2).map(|field| field.parse().unwrap()).collect();
-        ticks.iter().sum::<f64>() / 100.0
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// Requests a second, and what each cost the server's process.
@@ -123,24 +86,12 @@ async fn load(address: &str, job: &str) -> f64 {
 
 /// One connection: request after request, each after the answer to the one before.
 async fn requests(address: String, body: Bytes, until: Instant) -> u32 {
-    let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-    let connection = tokio::spawn(connection);
+    let mut connection = Connection::open(&address).await;
     let mut done = 0;
     while Instant::now() < until {
-        let request = Request::post("/v1/jobs")
-            .header("host", &address)
-            .header("content-type", "application/json")
-            .body(Full::new(body.clone()))
-            .unwrap();
-        let response = sender.send_request(request).await.unwrap();
-        assert_eq!(response.status(), 201);
-        response.into_body().collect().await.unwrap();
+        connection.post("/v1/jobs", body.clone(), 201).await;
         done += 1;
     }
-    drop(sender);
-    connection.await.unwrap().unwrap();
     done
 }
 
