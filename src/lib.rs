@@ -37,8 +37,8 @@
 //! | 0 | [`clock`] [`error`] [`priority`] | time, failure and urgency as values |
 //! | 1 | [`job`] [`retry`] [`lease`] [`dead_letter`] [`config`] | the domain's values and limits |
 //! | 2 | [`store`] | named ordered trees with one atomic, durable commit |
-//! | 3 | [`queue`] | the queue as a deterministic state machine, one file per command |
-//! | 4 | `engine` [`metrics`] [`handle`] | the one writer thread, what it counts, the async way in |
+//! | 3 | [`queue`] | the queue as a deterministic state machine, a file per command |
+//! | 4 | `engine` [`metrics`] [`handle`] | the one writer, what it counts, the async way in |
 //! | 5 | [`api`] | HTTP: reads a request, asks the queue, writes the answer |
 //! | 6 | [`server`] | a node from start to stop; knows every part |
 //! | 7 | [`cli`] | arguments in, a sentence and an exit code out |
