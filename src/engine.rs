@@ -45,7 +45,7 @@ pub(crate) enum Message {
     /// A command, or a question.
     Work(Box<dyn Work>),
     /// A claim, which may wait for a job.
-    Claim(ClaimCall),
+    Claim(Box<ClaimCall>),
     /// Answer waiting claims with nothing, and let none wait from now on.
     Drain(oneshot::Sender<()>),
     /// Commit what is there, close the store and end.
@@ -181,10 +181,10 @@ impl Engine {
     fn take(&mut self, message: Message, now: Timestamp) -> Result<Option<CloseReply>> {
         match message {
             Message::Work(work) => self.apply(work, now)?,
-            Message::Claim(call) => self.claims.add(call, now),
+            Message::Claim(call) => self.claims.add(*call, now),
             Message::Drain(reply) => {
                 self.claims.drain();
-                drop(reply.send(()));
+                let _ = reply.send(());
             }
             Message::Close(reply) => {
                 self.claims.drain();
@@ -234,7 +234,7 @@ impl Engine {
         }
         for token in self.claims.answer() {
             // The claimer went away while its jobs were on their way: they go back unharmed.
-            self.carried_over.push(Box::new(work::GiveBack { token }));
+            self.carried_over.push(Box::new(GiveBack { token }));
         }
     }
 
@@ -278,7 +278,9 @@ impl Engine {
             match message {
                 Message::Work(work) => work.answer(Some(&error)),
                 Message::Claim(call) => call.fail(&error),
-                Message::Drain(reply) => drop(reply.send(())),
+                Message::Drain(reply) => {
+                    let _ = reply.send(());
+                }
                 Message::Close(reply) => {
                     drop(self.close_store());
                     drop(reply.send(Err(error.clone())));

@@ -80,6 +80,7 @@ impl Queue {
     ) -> Result<Queue> {
         config.validate()?;
         let metrics = Arc::new(Metrics::new(config.store.as_str())?);
+        #[expect(clippy::disallowed_methods, reason = "where chance enters the queue")]
         let mut random: StdRng = rand::make_rng();
         let now = clock.now();
         let engine_store = store.clone();
@@ -152,7 +153,7 @@ impl Queue {
         self.refuse_while_draining()?;
         let permit = self.permit(0).await?;
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Claim(ClaimCall::new(claim, reply, permit)))?;
+        self.send(Message::Claim(Box::new(ClaimCall::new(claim, reply, permit))))?;
         let mut pending = PendingClaim { answer, queue: self };
         match (&mut pending.answer).await {
             Ok(claimed) => claimed,

@@ -15,6 +15,8 @@ pub(crate) mod extend;
 pub(crate) mod inspect;
 pub(crate) mod lane;
 pub(crate) mod merge;
+#[cfg(test)]
+mod model;
 pub(crate) mod recovery;
 pub(crate) mod replay;
 pub(crate) mod settle;
@@ -23,9 +25,12 @@ pub(crate) mod tick;
 pub(crate) mod view;
 
 pub use census::{Report, doctor, examine};
-pub use claim::{Claim, Claimed, ClaimedJob};
+pub use claim::{
+    CLAIM_BYTES_MAX, CLAIM_JOBS_MAX, CLAIM_NAMES_MAX, CLAIM_WAIT_MS_MAX, Claim, Claimed,
+    ClaimedJob, WORKER_BYTES_MAX,
+};
 pub use event::{Event, Happened};
 pub use extend::{Extended, Released};
-pub use replay::{DeadPage, DeadQuery};
-pub use settle::{Failed, Failure, Settle, SettleOutcome};
+pub use replay::{DeadPage, DeadQuery, PAGE_MAX};
+pub use settle::{Failed, Failure, SETTLE_MAX, Settle, SettleOutcome};
 pub use view::{QueueView, Snapshot, StateCounts};

@@ -1,5 +1,6 @@
 //! What every store promises, run over each of them: reads, scans, and one atomic commit.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![allow(clippy::indexing_slicing, reason = "the same")]
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

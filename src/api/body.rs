@@ -210,7 +210,6 @@ mod tests {
 
     #[derive(Debug, Default, Deserialize)]
     #[serde(deny_unknown_fields, default)]
-    #[expect(dead_code, reason = "only whether it can be read matters")]
     struct Inner {
         base_ms: u64,
         id: Option<JobId>,

@@ -13,7 +13,6 @@ fn snapshot(queues: Vec<QueueView>) -> Snapshot {
         live_bytes: 11,
         disk_bytes: 22,
         damaged_records: 3,
-        waiting_claims: 0,
     }
 }
 

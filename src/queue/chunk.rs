@@ -203,8 +203,4 @@ impl ChunkCache {
             self.record_bytes -= chunk.record_bytes;
         }
     }
-
-    pub(crate) fn clear(&mut self) {
-        *self = ChunkCache::default();
-    }
 }

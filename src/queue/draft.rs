@@ -119,12 +119,6 @@ impl Draft {
         })
     }
 
-    /// The first entry at or after `from` and before `until`.
-    pub(crate) fn first(&self, tree: Tree, from: Vec<u8>, until: Vec<u8>) -> Result<Option<Entry>> {
-        let range = (Bound::Included(from), Bound::Excluded(until));
-        self.scan(tree, range, Direction::Ascending).next().transpose()
-    }
-
     /// The last entry at or before `until` and not before `from`.
     pub(crate) fn last(&self, tree: Tree, from: Vec<u8>, until: Vec<u8>) -> Result<Option<Entry>> {
         let range = (Bound::Included(from), Bound::Included(until));

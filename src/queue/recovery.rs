@@ -13,7 +13,6 @@ use rand::{Rng, RngExt};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::QueueId;
 use crate::queue::draft::Draft;
 use crate::queue::lane::Begun;
 use crate::queue::state::{QueueState, attention_at};
@@ -145,11 +144,6 @@ impl QueueState {
     pub(crate) fn ready_jobs(&self) -> u64 {
         let counts = self.queues.by_id.values().flat_map(|entry| entry.counts.iter());
         counts.map(|(_, counts)| counts.ready).sum()
-    }
-
-    /// The queue numbers in use; for tests and the census.
-    pub(crate) fn queue_ids(&self) -> impl Iterator<Item = QueueId> {
-        self.queues.by_id.keys().copied()
     }
 }
 

@@ -398,7 +398,8 @@ impl QueueState {
     fn slot_in_chunk(&self, chunk: &Chunk, place: u64, id: JobId) -> Option<Place> {
         let number = chunk.slot_at(place)?;
         let slot = chunk.slots.get(number)?;
-        let begun = self.lanes.get(&chunk.id.lane)?.begun.get(&chunk.id.first_place);
+        let lane = self.lanes.get(&chunk.id.lane);
+        let begun = lane.and_then(|lane| lane.begun.get(&chunk.id.first_place));
         let gone = begun.is_some_and(|begun| begun.is_gone(number));
         (slot.id == id && !gone).then_some(Place::Slot(chunk.id, number))
     }

@@ -8,9 +8,13 @@
 //!    sync is never tried again: the kernel may have dropped what it could not write.
 //! 3. **No blob files.** What is longer than a fourth of a segment goes into a file of its own
 //!    that nobody syncs. A page takes 16 values before it is split, and links to it: with values
-//!    of [`VALUE_BYTES_MAX`] at most and segments of 8 MiB it stays below the 2 MiB.
-//! 4. **A commit stays below one segment.** sled overwrites a freed segment once later ones are
-//!    written, durable or not; with at most one segment between two barriers it can't get there.
+//!    of [`VALUE_BYTES_MAX`] at most and segments of 16 MiB it stays below the 4 MiB.
+//! 4. **A commit is small.** sled overwrites a freed segment once the two after the one that
+//!    replaced it are written, durable or not: so less than two segments of log, 32 MiB, may lie
+//!    between two barriers. A commit appends more than it writes, since pages are written anew:
+//!    up to five times its bytes, and some 50 KB for every key that is changed among large
+//!    values. [`COMMIT_BYTES_MAX`] keeps the bytes in bounds; whoever builds a commit keeps the
+//!    number of such keys in the hundreds.
 //! 5. **Nobody else flushes.** The background thread of sled would log a failed sync and go on.
 //! 6. **`snap.*.generating` is removed before opening**: what a power cut left half written stops
 //!    sled from opening for good.
@@ -48,16 +52,18 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
-/// Rules 3 and 4. It can't be changed for a database that exists.
-const SEGMENT_BYTES: usize = 8 << 20;
-/// Rule 7. In bytes of the log.
+/// Rules 3 and 4. It can't be changed for a database that exists. As large as sled allows: with
+/// 8 MiB the memory is 15 MB less and opening 1.5 GB after a crash takes 0.2 seconds instead of
+/// 0.4, but a batch of 4 MiB would reach the limit of rule 4.
+const SEGMENT_BYTES: usize = 16 << 20;
+/// Rule 7. In bytes of the log. Twice as much made nothing faster.
 const CACHE_BYTES: u64 = 8 << 20;
 /// How many values a page of sled takes before it is split, and how many links before it is
 /// written anew.
 const PAGE_VALUES_MAX: usize = 16 + 10;
 
 const _: () = assert!(PAGE_VALUES_MAX * VALUE_BYTES_MAX < SEGMENT_BYTES / 4, "rule 3");
-const _: () = assert!(COMMIT_BYTES_MAX < SEGMENT_BYTES, "rule 4");
+const _: () = assert!(COMMIT_BYTES_MAX * 4 < SEGMENT_BYTES * 2, "rule 4");
 
 /// A store in a sled database.
 pub struct SledStore {
@@ -354,10 +360,19 @@ fn panic_message(panicked: &(dyn Any + Send)) -> String {
 
 fn sentence(error: &::sled::Error) -> String {
     match error {
-        ::sled::Error::Io(error) => error.to_string(),
+        ::sled::Error::Io(error) => io_sentence(&error.to_string()),
         ::sled::Error::Corruption { .. } => "sled found corrupted bytes".to_owned(),
         ::sled::Error::Unsupported(reason) => reason.clone(),
         error => error.to_string(),
+    }
+}
+
+/// An I/O error that one thread of sled hands to another arrives as the debug text of the first.
+fn io_sentence(text: &str) -> String {
+    let code = text.strip_prefix("Os { code: ").and_then(|rest| rest.split(',').next());
+    match code.and_then(|code| code.parse().ok()) {
+        Some(code) => io::Error::from_raw_os_error(code).to_string(),
+        None => text.to_owned(),
     }
 }
 

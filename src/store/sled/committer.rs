@@ -19,6 +19,8 @@ use crate::error::{Error, ErrorKind, Result};
 const STALL_MS_MAX: u64 = 60_000;
 /// How often a waiting caller looks whether sled has met an error that it tells nobody.
 const LOOK_EVERY_MS: u64 = 250;
+/// How many times it looks before it gives up.
+const LOOKS_MAX: u64 = STALL_MS_MAX / LOOK_EVERY_MS;
 /// How many times the caller looks after such an error, for an answer that says more.
 const LOOKS_AFTER_ERROR: u64 = 4;
 
@@ -64,7 +66,8 @@ impl Committer {
             return Err(self.failure.set("its thread has ended"));
         }
         let database = &line.database;
-        wait(&line.answers, || database.has_failed()).map_err(|reason| self.failure.set(reason))
+        wait(&line.answers, LOOKS_MAX, || database.has_failed())
+            .map_err(|reason| self.failure.set(reason))
     }
 
     /// Lets go of the database; returns when it can be opened again.
@@ -81,15 +84,15 @@ impl Committer {
         if orders.send(Order::Close).is_err() {
             return Err(self.failure.set("its thread has ended"));
         }
-        wait(&answers, || false).map_err(|reason| self.failure.set(reason))
+        wait(&answers, LOOKS_MAX, || false).map_err(|reason| self.failure.set(reason))
     }
 }
 
 fn wait(
     answers: &Receiver<Result<(), String>>,
+    mut looks_left: u64,
     has_failed: impl Fn() -> bool,
 ) -> Result<(), String> {
-    let mut looks_left = STALL_MS_MAX / LOOK_EVERY_MS;
     loop {
         match answers.recv_timeout(Duration::from_millis(LOOK_EVERY_MS)) {
             Ok(answer) => return answer,
@@ -138,4 +141,32 @@ fn run(
         None => Err("it was closed while a scan was going on".to_owned()),
     };
     let _ = answer.send(closed);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_sled_tells_nobody_ends_the_wait() {
+        let (_silent, answers) = mpsc::channel();
+        let reason = wait(&answers, LOOKS_MAX, || true).unwrap_err();
+        assert_eq!(reason, "sled met an I/O error");
+    }
+
+    #[test]
+    fn a_disk_that_does_not_answer_ends_the_wait() {
+        let (_silent, answers) = mpsc::channel();
+        let reason = wait(&answers, 2, || false).unwrap_err();
+        assert_eq!(reason, "the disk did not answer within 60 seconds");
+    }
+
+    #[test]
+    fn a_thread_that_died_ends_the_wait() {
+        let (answer, answers) = mpsc::channel();
+        drop(answer);
+        let reason = wait(&answers, LOOKS_MAX, || false).unwrap_err();
+        assert_eq!(reason, "its thread ended without an answer");
+    }
 }

@@ -191,3 +191,81 @@ fn sync_all(path: &Path) -> io::Result<()> {
     }
     sync_dir(path)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { spare_bytes: 12 << 20, ratio: 4 };
+
+    /// Writes 40 MB of which a hundredth stays alive, and tells so in the meta tree.
+    fn mostly_dead(dir: &Path, tells: bool) {
+        let data_dir = Arc::new(DataDir::open(dir).unwrap());
+        let database = open(&data_dir, &LIMITS).unwrap();
+        let payload = b"payload".to_vec();
+        let key = |number: u32| number.to_be_bytes().to_vec();
+        for round in 0..20 {
+            let new = (0..100).map(|one| (key(round * 100 + one), Some(vec![7; 20_000].into())));
+            database.commit(&[(payload.clone(), new.collect())]).unwrap();
+        }
+        for round in 0..20 {
+            let dead = (0..99).map(|one| (key(round * 100 + one), None));
+            database.commit(&[(payload.clone(), dead.collect())]).unwrap();
+        }
+        if tells {
+            let live_bytes = Bytes::copy_from_slice(&400_000_u64.to_be_bytes());
+            let write = (LIVE_BYTES_KEY.to_vec(), Some(live_bytes));
+            database.commit(&[(b"meta".to_vec(), vec![write])]).unwrap();
+        }
+        database.close().unwrap();
+    }
+
+    fn alive(database: &Database) -> usize {
+        database.entries(b"payload").unwrap().map(Result::unwrap).count()
+    }
+
+    #[test]
+    fn a_mostly_dead_database_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        mostly_dead(dir.path(), true);
+        let before = fs::metadata(dir.path().join("sled/db")).unwrap().len();
+        let data_dir = Arc::new(DataDir::open(dir.path()).unwrap());
+        let database = open(&data_dir, &LIMITS).unwrap();
+        let after = database.disk_bytes().unwrap();
+        assert!(after < before / 4, "from {before} to {after} bytes");
+        assert_eq!(alive(&database), 20);
+        assert!(!dir.path().join("sled.old").exists());
+        assert!(!dir.path().join("sled.compact").exists());
+        database.close().unwrap();
+
+        // Nothing is left to gain, and what was copied is there once more.
+        let database = open(&data_dir, &LIMITS).unwrap();
+        assert_eq!(alive(&database), 20);
+        assert!(database.disk_bytes().unwrap() <= after);
+    }
+
+    #[test]
+    fn without_knowing_what_is_alive_nothing_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        mostly_dead(dir.path(), false);
+        let data_dir = Arc::new(DataDir::open(dir.path()).unwrap());
+        let database = open(&data_dir, &LIMITS).unwrap();
+        assert_eq!(worth_compacting(&database, &LIMITS), None);
+        assert_eq!(alive(&database), 20);
+    }
+
+    #[test]
+    fn a_copy_that_fails_leaves_the_original_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        mostly_dead(dir.path(), true);
+        let data_dir = Arc::new(DataDir::open(dir.path()).unwrap());
+        let places = Places::of(dir.path());
+        let database = Database::open(&places.current, Some(Arc::clone(&data_dir))).unwrap();
+        // The copy finds a file where its folder should be.
+        fs::write(&places.new, "").unwrap();
+        let disk_bytes = database.disk_bytes().unwrap();
+        let database = compact(database, disk_bytes, &places, &data_dir).unwrap();
+        assert_eq!(alive(&database), 20);
+    }
+}

@@ -1,0 +1,143 @@
+//! What the server reaches beside an empty one: `cargo bench --bench http`.
+//!
+//! In one run, round by round: 64 connections enqueue one job a request at the real binary, then
+//! send the same requests to an axum server whose handler only reads the body. Both run in a
+//! process of their own; the load comes from this one. The median of the rounds counts.
+//!
+//! `PULK_BENCH_DIR` names the directory, `PULK_BENCH_ROUNDS` how often (5).
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench measures real time")]
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+const CONNECTIONS: usize = 64;
+const ROUND: Duration = Duration::from_secs(3);
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    if std::env::args().any(|argument| argument == "empty-server") {
+        return runtime_of_the_server().block_on(empty_server());
+    }
+    let rounds = std::env::var("PULK_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok());
+    runtime.block_on(run(rounds.unwrap_or(5)));
+}
+
+/// As the binary has it: a worker a core.
+fn runtime_of_the_server() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+}
+
+async fn run(rounds: usize) {
+    let root = std::env::var("PULK_BENCH_DIR").map_or_else(|_| std::env::temp_dir(), PathBuf::from);
+    let directory = tempfile::tempdir_in(root).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pulk"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(directory.path());
+    let pulk = Server::start(command.env("NO_COLOR", "1"));
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let empty = Server::start(command.arg("empty-server"));
+    let job = format!(r#"{{"kind":"bench","payload":"{}"}}"#, "x".repeat(254));
+    let (mut ours, mut limits) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        ours.push(rate(&pulk.address, &job).await);
+        limits.push(rate(&empty.address, &job).await);
+    }
+    let ratio = median(ours.iter().zip(&limits).map(|(ours, limit)| ours / limit));
+    println!("{CONNECTIONS} connections, one job of 256 bytes a request, medians of {rounds}");
+    println!("empty handler  {:>8.0} requests/s", median(limits.iter().copied()));
+    println!("enqueue        {:>8.0} requests/s", median(ours.iter().copied()));
+    println!("ratio          {ratio:>8.2}");
+}
+
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    /// Starts a server that tells its address on a line with `address=`.
+    fn start(command: &mut Command) -> Server {
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let line = lines.find(|line| line.as_ref().unwrap().contains("address=")).unwrap().unwrap();
+        let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
+        let address = address.to_owned();
+        std::thread::spawn(move || lines.count());
+        Server { process, address }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+async fn rate(address: &str, job: &str) -> f64 {
+    let body = Bytes::copy_from_slice(job.as_bytes());
+    let started = Instant::now();
+    let connections: Vec<_> = (0..CONNECTIONS)
+        .map(|_| tokio::spawn(requests(address.to_owned(), body.clone(), started + ROUND)))
+        .collect();
+    let mut done = 0;
+    for connection in connections {
+        done += connection.await.unwrap();
+    }
+    f64::from(done) / started.elapsed().as_secs_f64()
+}
+
+/// One connection: request after request, each after the answer to the one before.
+async fn requests(address: String, body: Bytes, until: Instant) -> u32 {
+    let stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut done = 0;
+    while Instant::now() < until {
+        let request = Request::post("/v1/jobs")
+            .header("host", &address)
+            .header("content-type", "application/json")
+            .body(Full::new(body.clone()))
+            .unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), 201);
+        response.into_body().collect().await.unwrap();
+        done += 1;
+    }
+    drop(sender);
+    connection.await.unwrap().unwrap();
+    done
+}
+
+/// The same server with nothing behind it.
+async fn empty_server() {
+    async fn read(
+        body: Bytes,
+    ) -> (axum::http::StatusCode, [(&'static str, &'static str); 1], Bytes) {
+        assert!(!body.is_empty());
+        let reply = br#"{"id":"01M839HZ1R0000005000000001","state":"ready","queue":"default","priority":"default","run_at":"2026-11-23T04:10:19.064Z"}"#;
+        let json = [("content-type", "application/json")];
+        (axum::http::StatusCode::CREATED, json, Bytes::from_static(reply))
+    }
+    use axum::serve::ListenerExt;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    eprintln!("address={}", listener.local_addr().unwrap());
+    let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
+    axum::serve(listener, axum::Router::new().route("/v1/jobs", axum::routing::post(read)))
+        .await
+        .unwrap();
+}
+
+fn median(numbers: impl Iterator<Item = f64>) -> f64 {
+    let mut numbers: Vec<f64> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or_default()
+}

@@ -1,0 +1,465 @@
+//! The state machine against a plain model: any sequence of commands, grouped anyhow, with
+//! crashes, failed commits and a clock that jumps both ways. After every group all invariants are
+//! checked in the store, and every job is looked up and compared.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::dead_letter::DeadReason;
+use crate::error::ErrorKind;
+use crate::job::{JobId, JobState, NewJob, Payload, RunAt};
+use crate::lease::LeaseToken;
+use crate::priority::Priority;
+use crate::queue::recovery::LEASE_GRACE_MS;
+use crate::queue::state::{Context, QueueState};
+use crate::queue::{Claim, Failed, Failure, examine};
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+
+const MAX_INTERRUPTIONS: u32 = 2;
+const LEASE_MS: u64 = 1_000;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Enqueue { queue: u8, kind: u8, priority: u8, jobs: u8, delay_ms: u64, large: bool },
+    Claim { queue: Option<u8>, kind: Option<u8>, priority: Option<u8>, limit: u8 },
+    Ack { job: Index, old: bool },
+    Fail { job: Index, old: bool, retry: bool, retry_in_ms: Option<u64> },
+    Extend { job: Index, old: bool, lease_ms: u64 },
+    Release { job: Index, old: bool, delay_ms: u64 },
+    Replay { job: Index },
+    Commit,
+    CommitAndWait { ms: u64 },
+    ClockBack { ms: u64 },
+    Crash,
+    FailedCommit { applied: bool },
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let delay = prop_oneof![3 => Just(0u64), 1 => 1..3_000u64];
+    let choice = |most: u8| prop::option::weighted(0.3, 0..most);
+    prop_oneof![
+        6 => (0..3u8, 0..2u8, 0..5u8, 1..40u8, delay.clone(), prop::bool::weighted(0.05)).prop_map(
+            |(queue, kind, priority, jobs, delay_ms, large)| {
+                Step::Enqueue { queue, kind, priority, jobs, delay_ms, large }
+            }),
+        8 => (choice(3), choice(2), choice(5), 1..30u8).prop_map(
+            |(queue, kind, priority, limit)| Step::Claim { queue, kind, priority, limit }),
+        8 => (any::<Index>(), prop::bool::weighted(0.1))
+            .prop_map(|(job, old)| Step::Ack { job, old }),
+        6 => (any::<Index>(), prop::bool::weighted(0.1), prop::bool::weighted(0.9),
+              prop::option::of(0..2_000u64))
+            .prop_map(|(job, old, retry, retry_in_ms)| Step::Fail { job, old, retry, retry_in_ms }),
+        3 => (any::<Index>(), prop::bool::weighted(0.1), 1..5_000u64)
+            .prop_map(|(job, old, lease_ms)| Step::Extend { job, old, lease_ms }),
+        3 => (any::<Index>(), prop::bool::weighted(0.1), delay)
+            .prop_map(|(job, old, delay_ms)| Step::Release { job, old, delay_ms }),
+        2 => any::<Index>().prop_map(|job| Step::Replay { job }),
+        6 => Just(Step::Commit),
+        4 => (1..2_000u64).prop_map(|ms| Step::CommitAndWait { ms }),
+        1 => (1..100_000u64).prop_map(|ms| Step::ClockBack { ms }),
+        1 => Just(Step::Crash),
+        1 => any::<bool>().prop_map(|applied| Step::FailedCommit { applied }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// What the model knows of a job that was not acked.
+#[derive(Clone, Debug)]
+struct Known {
+    queue: String,
+    kind: String,
+    priority: Priority,
+    payload: Payload,
+    at: At,
+    failures: u32,
+    interruptions: u32,
+    /// The last delivery; 0 for none.
+    delivery: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum At {
+    Waiting,
+    Leased { until: Timestamp },
+    Timer { due: Timestamp, retry: bool },
+    Dead(DeadReason),
+}
+
+struct Run {
+    store: MemoryStore,
+    state: QueueState,
+    random: StdRng,
+    now: Timestamp,
+    /// With the group at work.
+    known: BTreeMap<JobId, Known>,
+    /// As of the last commit.
+    durable: BTreeMap<JobId, Known>,
+    /// Tokens of jobs that were acked; with the group at work, and as of the last commit.
+    gone: Vec<LeaseToken>,
+    durable_gone: Vec<LeaseToken>,
+    opened_at: Timestamp,
+    /// Once the clock stepped back, ends of leases and timers are only bounded, not exact.
+    stepped_back: bool,
+}
+
+fn open(store: &MemoryStore, now: Timestamp, random: &mut StdRng) -> QueueState {
+    let config = Config { max_interruptions: MAX_INTERRUPTIONS, ..Config::default() };
+    QueueState::open(Arc::new(store.clone()), config, now, random).unwrap()
+}
+
+impl Run {
+    fn new() -> Self {
+        let store = MemoryStore::new();
+        let (mut random, now) = (StdRng::seed_from_u64(7), Timestamp::from_ms(1_000_000_000));
+        let state = open(&store, now, &mut random);
+        Run {
+            store,
+            state,
+            random,
+            now,
+            known: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            gone: Vec::new(),
+            durable_gone: Vec::new(),
+            opened_at: now,
+            stepped_back: false,
+        }
+    }
+
+    fn with<T>(&mut self, run: impl FnOnce(&mut QueueState, &mut Context<'_>) -> T) -> T {
+        run(&mut self.state, &mut Context { now: self.now, random: &mut self.random })
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Enqueue { queue, kind, priority, jobs, delay_ms, large } => {
+                self.enqueue(queue, kind, priority, jobs, delay_ms, large);
+            }
+            Step::Claim { queue, kind, priority, limit } => {
+                self.claim(queue, kind, priority, limit);
+            }
+            Step::Ack { job, old } => self.ack(job, old),
+            Step::Fail { job, old, retry, retry_in_ms } => self.fail(job, old, retry, retry_in_ms),
+            Step::Extend { job, old, lease_ms } => self.extend(job, old, lease_ms),
+            Step::Release { job, old, delay_ms } => self.release(job, old, delay_ms),
+            Step::Replay { job } => self.replay(job),
+            Step::Commit => self.commit(),
+            Step::CommitAndWait { ms } => {
+                self.commit();
+                self.now = self.now.plus_ms(ms);
+                self.tick();
+            }
+            Step::ClockBack { ms } => {
+                self.commit();
+                self.now = self.now.minus_ms(ms);
+                self.stepped_back = true;
+                self.tick();
+            }
+            Step::Crash => self.reopen(),
+            Step::FailedCommit { applied } => {
+                let writes = self.state.finish_group(self.now);
+                let applied = applied || writes.is_empty();
+                if !writes.is_empty() {
+                    if applied {
+                        self.store.fail_commit_after_applying(1);
+                    } else {
+                        self.store.fail_commit(1);
+                    }
+                    let failed = self.store.commit(writes).unwrap_err();
+                    assert_eq!(failed.kind(), ErrorKind::Poisoned);
+                    self.store.restart();
+                }
+                if applied {
+                    self.remember_durable();
+                }
+                self.reopen();
+            }
+            Step::Restart => {
+                self.commit();
+                self.reopen();
+            }
+        }
+    }
+
+    // ---- groups, crashes, time ----
+
+    fn commit(&mut self) {
+        while self.state.merge_small_chunks().unwrap() {}
+        let writes = self.state.finish_group(self.now);
+        self.store.commit(writes).unwrap();
+        self.remember_durable();
+        self.check();
+    }
+
+    fn remember_durable(&mut self) {
+        self.durable = self.known.clone();
+        self.durable_gone = self.gone.clone();
+    }
+
+    fn reopen(&mut self) {
+        self.known = self.durable.clone();
+        self.gone = self.durable_gone.clone();
+        self.opened_at = self.now;
+        self.state = open(&self.store, self.now, &mut self.random);
+        self.tick();
+        self.check();
+    }
+
+    fn tick(&mut self) {
+        while self.with(|state, context| state.tick(context)).unwrap() {}
+        self.learn_what_time_did();
+        self.commit();
+    }
+
+    /// Ends of leases and timers that came due: what may and what must have happened.
+    fn learn_what_time_did(&mut self) {
+        let (now, exact) = (self.now, !self.stepped_back);
+        let grace_over = now >= self.opened_at.plus_ms(LEASE_GRACE_MS);
+        let mut known = std::mem::take(&mut self.known);
+        for (id, job) in &mut known {
+            let view = self.state.job(*id).unwrap_or_else(|error| panic!("lost {job:?}: {error}"));
+            match job.at.clone() {
+                At::Leased { until } => match view.state {
+                    JobState::Running => {
+                        assert!(now < until || !grace_over || !exact, "{id} kept its lease");
+                    }
+                    JobState::Ready | JobState::Dead => {
+                        assert!(now >= until || !exact, "{id} lost its lease early");
+                        job.interruptions += 1;
+                        job.at = match job.interruptions > MAX_INTERRUPTIONS {
+                            true => At::Dead(DeadReason::Crashed),
+                            false => At::Waiting,
+                        };
+                    }
+                    other => panic!("a leased job became {other}"),
+                },
+                At::Timer { due, retry } => match view.state {
+                    JobState::Ready => {
+                        assert!(now >= due || !exact, "{id} came before it was due");
+                        job.at = At::Waiting;
+                    }
+                    _ if exact => assert!(now < due, "{id} is overdue"),
+                    // After a step back it may be filed anew, never later than before.
+                    _ => {
+                        assert!(view.run_at <= due, "{id} was put off");
+                        job.at = At::Timer { due: view.run_at, retry };
+                    }
+                },
+                At::Waiting | At::Dead(_) => {}
+            }
+        }
+        self.known = known;
+    }
+
+    /// Every job is where the model has it, and the store is sound.
+    fn check(&mut self) {
+        let report = examine(&self.store).unwrap();
+        assert!(report.is_sound(), "{:#?}", report.problems);
+        let known = self.known.clone();
+        for (id, job) in &known {
+            let view = self.state.job(*id).unwrap_or_else(|error| panic!("lost {job:?}: {error}"));
+            let expected = match job.at {
+                At::Waiting => JobState::Ready,
+                At::Leased { .. } => JobState::Running,
+                At::Timer { retry: true, .. } => JobState::Retrying,
+                At::Timer { retry: false, .. } => JobState::Scheduled,
+                At::Dead(_) => JobState::Dead,
+            };
+            assert_eq!(view.state, expected, "{id} {job:?}");
+            assert_eq!(view.payload, job.payload);
+            assert_eq!((&view.queue, view.priority), (&job.queue, job.priority));
+            assert_eq!(view.interruptions, job.interruptions, "{id}");
+            if let At::Dead(reason) = job.at {
+                assert_eq!(view.dead.unwrap().reason, reason);
+            } else {
+                assert_eq!(view.attempt, job.failures + 1, "{id}");
+            }
+        }
+        let jobs = report.jobs;
+        let counted = jobs.ready + jobs.running + jobs.scheduled + jobs.retrying + jobs.dead;
+        assert_eq!(counted, known.len() as u64);
+    }
+
+    // ---- commands ----
+
+    fn enqueue(&mut self, queue: u8, kind: u8, priority: u8, n: u8, delay_ms: u64, large: bool) {
+        let bytes = if large { 40_000 } else { 30 };
+        let jobs: Vec<NewJob> = (0..n)
+            .map(|number| {
+                NewJob::new(format!("kind-{kind}"))
+                    .queue(format!("queue-{queue}"))
+                    .priority(Priority::ALL[usize::from(priority)])
+                    .payload(Payload::Binary(vec![number; bytes].into()))
+                    .run_at(RunAt::DelayMs(delay_ms))
+            })
+            .collect();
+        let enqueued = self.with(|state, context| state.enqueue(jobs.clone(), context)).unwrap();
+        for (job, told) in jobs.into_iter().zip(enqueued) {
+            let at = match told.state {
+                JobState::Ready => At::Waiting,
+                _ => At::Timer { due: self.now.plus_ms(delay_ms), retry: false },
+            };
+            let known = Known {
+                queue: job.queue,
+                kind: job.kind,
+                priority: job.priority,
+                payload: job.payload,
+                at,
+                failures: 0,
+                interruptions: 0,
+                delivery: 0,
+            };
+            assert!(self.known.insert(told.id, known).is_none(), "I6: {} again", told.id);
+        }
+    }
+
+    fn claim(&mut self, queue: Option<u8>, kind: Option<u8>, priority: Option<u8>, limit: u8) {
+        let claim = Claim {
+            queues: queue.map(|queue| format!("queue-{queue}")).into_iter().collect(),
+            kinds: kind.map(|kind| format!("kind-{kind}")).into_iter().collect(),
+            priorities: priority.map(|p| Priority::ALL[usize::from(p)]).into_iter().collect(),
+            limit: usize::from(limit),
+            lease_ms: LEASE_MS,
+            ..Claim::default()
+        };
+        let taken = self.with(|state, context| state.claim(&claim, context)).unwrap();
+        let mut lowest = Priority::Critical;
+        for got in &taken.jobs {
+            let job = self.known.get_mut(&got.id).expect("a job that is there");
+            assert_eq!(job.at, At::Waiting, "{} was handed out", got.id);
+            assert_eq!(got.attempt, job.failures + 1);
+            assert!(got.token.delivery > job.delivery, "a delivery number came again");
+            assert!(got.priority >= lowest, "a more urgent job came later");
+            assert_eq!((&got.kind, &got.payload), (&job.kind, &job.payload));
+            lowest = got.priority;
+            job.delivery = got.token.delivery;
+            job.at = At::Leased { until: self.now.plus_ms(LEASE_MS) };
+        }
+        let wanted = |job: &&Known| {
+            job.at == At::Waiting
+                && (claim.queues.is_empty() || claim.queues.contains(&job.queue))
+                && (claim.kinds.is_empty() || claim.kinds.contains(&job.kind))
+                && (claim.priorities.is_empty() || claim.priorities.contains(&job.priority))
+        };
+        let most_urgent_left = self.known.values().filter(wanted).map(|job| job.priority).min();
+        match most_urgent_left {
+            Some(_) if taken.jobs.len() < claim.limit => assert!(!taken.saw_all, "left some"),
+            Some(left) => assert!(left >= lowest, "a more urgent job was passed over"),
+            None => {}
+        }
+    }
+
+    /// A token of a job: its live one, or one that holds nothing.
+    fn token(&self, job: Index, old: bool) -> Option<(LeaseToken, bool)> {
+        if old && !self.gone.is_empty() {
+            return Some((self.gone[job.index(self.gone.len())], false));
+        }
+        let leased: Vec<_> = self.known.iter().filter(|(_, job)| job.delivery > 0).collect();
+        let (id, known) = leased.get(job.index(leased.len().max(1)))?;
+        let live = matches!(known.at, At::Leased { .. }) && !old;
+        let delivery = if old { known.delivery - 1 } else { known.delivery };
+        Some((LeaseToken { job: **id, delivery }, live))
+    }
+
+    fn ack(&mut self, job: Index, old: bool) {
+        let Some((token, live)) = self.token(job, old) else { return };
+        let acked = self.with(|state, context| state.ack(token, context));
+        if expect_live(acked, live).is_some() {
+            self.known.remove(&token.job);
+            self.gone.push(token);
+        }
+    }
+
+    fn fail(&mut self, job: Index, old: bool, retry: bool, retry_in_ms: Option<u64>) {
+        let Some((token, live)) = self.token(job, old) else { return };
+        let failure = Failure { token, error: "boom".to_owned(), retry, retry_in_ms };
+        let failed = self.with(|state, context| state.fail(&failure, context));
+        let Some(failed) = expect_live(failed, live) else { return };
+        let max_attempts =
+            if self.known[&token.job].priority == Priority::Critical { 5 } else { 3 };
+        let known = self.known.get_mut(&token.job).unwrap();
+        known.failures += 1;
+        known.at = match failed {
+            Failed::Retrying { run_at } => {
+                assert!(retry && known.failures < max_attempts);
+                At::Timer { due: run_at, retry: true }
+            }
+            Failed::Dead { reason } => {
+                assert!(!retry || known.failures >= max_attempts);
+                At::Dead(reason)
+            }
+        };
+    }
+
+    fn extend(&mut self, job: Index, old: bool, lease_ms: u64) {
+        let Some((token, live)) = self.token(job, old) else { return };
+        let extended =
+            self.with(|state, context| state.extend(token, Some(lease_ms), Some(50), context));
+        if expect_live(extended, live).is_some() {
+            let until = self.now.plus_ms(lease_ms);
+            self.known.get_mut(&token.job).unwrap().at = At::Leased { until };
+        }
+    }
+
+    fn release(&mut self, job: Index, old: bool, delay_ms: u64) {
+        let Some((token, live)) = self.token(job, old) else { return };
+        let released = self.with(|state, context| state.release(token, Some(delay_ms), context));
+        let Some(released) = expect_live(released, live) else { return };
+        self.known.get_mut(&token.job).unwrap().at = match released.state {
+            JobState::Ready => At::Waiting,
+            _ => At::Timer { due: released.run_at, retry: false },
+        };
+    }
+
+    fn replay(&mut self, job: Index) {
+        let known: Vec<JobId> = self.known.keys().copied().collect();
+        let Some(id) = known.get(job.index(known.len().max(1))).copied() else { return };
+        let replayed = self.with(|state, context| state.replay(id, context));
+        let known = self.known.get_mut(&id).unwrap();
+        match (&known.at, replayed) {
+            (At::Dead(_), Ok(_)) => {
+                (known.at, known.failures, known.interruptions) = (At::Waiting, 0, 0);
+            }
+            (At::Dead(_), Err(error)) => panic!("a dead letter was not replayed: {error}"),
+            (_, Err(error)) => assert_eq!(error.kind(), ErrorKind::Conflict),
+            (at, Ok(_)) => panic!("a job at {at:?} was replayed"),
+        }
+    }
+}
+
+/// The outcome of a live token; a token that holds nothing must have been refused.
+fn expect_live<T>(outcome: crate::Result<T>, live: bool) -> Option<T> {
+    match outcome {
+        Ok(outcome) => {
+            assert!(live, "I3: a token that holds nothing was taken");
+            Some(outcome)
+        }
+        Err(error) => {
+            assert!(!live, "a live token was refused: {error}");
+            assert_eq!(error.kind(), ErrorKind::LeaseLost);
+            None
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_history_keeps_every_job_and_every_invariant(
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let mut run = Run::new();
+        for step in steps {
+            run.apply(step);
+        }
+        run.commit();
+    }
+}
