@@ -46,14 +46,18 @@ async fn run(rounds: usize) {
     let job = format!(r#"{{"kind":"bench","payload":"{}"}}"#, "x".repeat(254));
     let (mut ours, mut limits) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        ours.push(rate(&pulk.address, &job).await);
-        limits.push(rate(&empty.address, &job).await);
+        ours.push(round(&pulk, &job).await);
+        limits.push(round(&empty, &job).await);
     }
-    let ratio = median(ours.iter().zip(&limits).map(|(ours, limit)| ours / limit));
+    let ratio = median(ours.iter().zip(&limits).map(|(ours, limit)| ours.rate / limit.rate));
     println!("{CONNECTIONS} connections, one job of 256 bytes a request, medians of {rounds}");
-    println!("empty handler  {:>8.0} requests/s", median(limits.iter().copied()));
-    println!("enqueue        {:>8.0} requests/s", median(ours.iter().copied()));
-    println!("ratio          {ratio:>8.2}");
+    println!("{:<16}{:>12}{:>24}", "", "requests/s", "CPU of the server, us");
+    for (name, rounds) in [("empty handler", &limits), ("enqueue", &ours)] {
+        let rate = median(rounds.iter().map(|round| round.rate));
+        let cpu_us = median(rounds.iter().map(|round| round.cpu_us));
+        println!("{name:<16}{rate:>12.0}{cpu_us:>24.1}");
+    }
+    println!("{:<16}{ratio:>12.2}", "ratio");
 }
 
 struct Server {
@@ -74,6 +78,16 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Processor time it has used, in user and kernel mode; the kernel counts in hundredths.
+    fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+        let ticks: Vec<f64> = fields.skip(11).take(2).map(|field| field.parse().unwrap()).collect();
+        ticks.iter().sum::<f64>() / 100.0
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
@@ -81,7 +95,20 @@ impl Drop for Server {
     }
 }
 
-async fn rate(address: &str, job: &str) -> f64 {
+/// Requests a second, and what each cost the server's process.
+struct Round {
+    rate: f64,
+    cpu_us: f64,
+}
+
+async fn round(server: &Server, job: &str) -> Round {
+    let (cpu_before, started) = (server.cpu_seconds(), Instant::now());
+    let requests = load(&server.address, job).await;
+    let cpu_us = (server.cpu_seconds() - cpu_before) * 1e6 / requests;
+    Round { rate: requests / started.elapsed().as_secs_f64(), cpu_us }
+}
+
+async fn load(address: &str, job: &str) -> f64 {
     let body = Bytes::copy_from_slice(job.as_bytes());
     let started = Instant::now();
     let connections: Vec<_> = (0..CONNECTIONS)
@@ -91,7 +118,7 @@ async fn rate(address: &str, job: &str) -> f64 {
     for connection in connections {
         done += connection.await.unwrap();
     }
-    f64::from(done) / started.elapsed().as_secs_f64()
+    f64::from(done)
 }
 
 /// One connection: request after request, each after the answer to the one before.

@@ -28,7 +28,7 @@ use tokio::sync::{oneshot, watch};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Metrics;
-use crate::queue::state::{Context, QueueState};
+use crate::queue::state::{Context, GROUP_BYTES_FULL, QueueState};
 use crate::store::{Store, WriteSet};
 
 pub(crate) use claims::ClaimCall;
@@ -195,7 +195,9 @@ impl Engine {
     }
 
     fn apply(&mut self, mut work: Box<dyn Work>, now: Timestamp) -> Result<()> {
-        if self.state.is_full() {
+        let pending_bytes = self.state.pending_bytes();
+        let too_much = pending_bytes > 0 && pending_bytes + work.weight_bytes() > GROUP_BYTES_FULL;
+        if too_much || self.state.is_full() {
             self.carried_over.push(work);
             return Ok(());
         }

@@ -356,7 +356,7 @@ impl Queue {
     ) -> Result<T> {
         let permit = self.permit(weight_bytes).await?;
         let (reply, answer) = oneshot::channel();
-        self.send(Message::Work(Box::new(Call::new(run, reply, permit))))?;
+        self.send(Message::Work(Box::new(Call::new(run, weight_bytes, reply, permit))))?;
         answer.await.unwrap_or_else(|_| Err(self.stopped()))
     }
 

@@ -17,6 +17,9 @@ pub(crate) enum Applied {
 
 /// A command that the engine can apply and answer without knowing which it is.
 pub(crate) trait Work: Send {
+    /// About how many bytes it brings with it.
+    fn weight_bytes(&self) -> usize;
+
     /// Applies it. An `Err` is a failure of the store and ends the engine; a refusal is an answer.
     fn apply(&mut self, state: &mut QueueState, context: &mut Context<'_>) -> Result<Applied>;
 
@@ -29,6 +32,7 @@ pub(crate) struct Call<T, F> {
     run: F,
     outcome: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
+    weight_bytes: usize,
     /// The caller's share of the memory for commands under way; given back with the answer.
     _permit: OwnedSemaphorePermit,
 }
@@ -40,10 +44,11 @@ where
     /// `run` gives `None` when it must be applied again in the next group.
     pub(crate) fn new(
         run: F,
+        weight_bytes: usize,
         reply: oneshot::Sender<Result<T>>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        Call { run, outcome: None, reply, _permit: permit }
+        Call { run, outcome: None, reply, weight_bytes, _permit: permit }
     }
 }
 
@@ -52,6 +57,10 @@ where
     T: Send,
     F: FnMut(&mut QueueState, &mut Context<'_>) -> Result<Option<T>> + Send,
 {
+    fn weight_bytes(&self) -> usize {
+        self.weight_bytes
+    }
+
     fn apply(&mut self, state: &mut QueueState, context: &mut Context<'_>) -> Result<Applied> {
         match (self.run)(state, context) {
             Ok(None) => return Ok(Applied::Again),
@@ -79,6 +88,10 @@ pub(crate) struct GiveBack {
 }
 
 impl Work for GiveBack {
+    fn weight_bytes(&self) -> usize {
+        0
+    }
+
     fn apply(&mut self, state: &mut QueueState, context: &mut Context<'_>) -> Result<Applied> {
         match state.release(self.token, None, context) {
             Err(error) if error.kind() == ErrorKind::Poisoned => Err(error),

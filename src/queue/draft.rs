@@ -15,11 +15,13 @@ pub(crate) struct Draft {
     writes: WriteSet,
     /// Bytes of chunks, timers, dead letters and payload parts: what is really alive.
     live_bytes: u64,
+    /// Writes of such records in this group: the store pays for each with a part of its page.
+    live_writes: usize,
 }
 
 impl Draft {
     pub(crate) fn new(store: Arc<dyn Store>, live_bytes: u64) -> Self {
-        Draft { store, writes: WriteSet::default(), live_bytes }
+        Draft { store, writes: WriteSet::default(), live_bytes, live_writes: 0 }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -37,6 +39,11 @@ impl Draft {
     /// Bytes waiting to be committed.
     pub(crate) fn bytes(&self) -> usize {
         self.writes.bytes()
+    }
+
+    /// Records that carry jobs, written or removed since the last commit.
+    pub(crate) fn live_writes(&self) -> usize {
+        self.live_writes
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -62,17 +69,20 @@ impl Draft {
     /// Writes a record that carries jobs, under a key that holds none yet.
     pub(crate) fn put_live(&mut self, tree: Tree, key: Vec<u8>, value: Bytes) {
         self.live_bytes += value.len() as u64;
+        self.live_writes += 1;
         self.writes.put(tree, key, value);
     }
 
     /// Removes a record that carries jobs and takes `bytes`.
     pub(crate) fn remove_live(&mut self, tree: Tree, key: Vec<u8>, bytes: usize) {
         self.live_bytes = self.live_bytes.saturating_sub(bytes as u64);
+        self.live_writes += 1;
         self.writes.remove(tree, key);
     }
 
     /// Hands out the group's writes and begins an empty group.
     pub(crate) fn take(&mut self) -> WriteSet {
+        self.live_writes = 0;
         std::mem::take(&mut self.writes)
     }
 

@@ -23,6 +23,9 @@ use crate::store::key::{self, LaneId};
 /// # Errors
 /// `Invalid` or `TooLarge`, the field named as `jobs[3].kind`.
 pub(crate) fn validate_batch(jobs: &[NewJob]) -> Result<()> {
+    if jobs.is_empty() {
+        return Err(Error::invalid("jobs", "must not be empty; name at least one job"));
+    }
     if jobs.len() > limits::BATCH_JOBS_MAX {
         return Err(Error::too_large(
             "jobs",

@@ -38,9 +38,13 @@ use crate::store::format::{
 use crate::store::key::{self, ChunkId, LaneId};
 use crate::store::{Tree, WriteSet};
 
-/// A group takes no further command once it would write this many bytes. With the largest single
-/// command on top it stays below [`COMMIT_BYTES_MAX`](crate::store::COMMIT_BYTES_MAX).
+/// A group takes no further command once it would write this many bytes. A command that alone
+/// writes more gets a group of its own, which stays below
+/// [`COMMIT_BYTES_MAX`](crate::store::COMMIT_BYTES_MAX).
 pub(crate) const GROUP_BYTES_FULL: usize = 2 << 20;
+/// A group takes no further command once it would write or remove this many records that carry
+/// jobs: what the store appends for each can be much more than its bytes (rule 4 of the store).
+const GROUP_LIVE_WRITES_FULL: usize = 300;
 
 /// What a command is applied with: the only time and the only chance it knows.
 pub(crate) struct Context<'a> {
@@ -133,8 +137,14 @@ impl QueueState {
 
     /// True when the group should be committed before anything is added to it.
     pub(crate) fn is_full(&self) -> bool {
+        self.pending_bytes() >= GROUP_BYTES_FULL
+            || self.draft.live_writes() >= GROUP_LIVE_WRITES_FULL
+    }
+
+    /// About how many bytes the group would write.
+    pub(crate) fn pending_bytes(&self) -> usize {
         let building: usize = self.building.values().map(ChunkBuilder::body_bytes).sum();
-        self.draft.bytes() + self.dirty_chunk_bytes + building >= GROUP_BYTES_FULL
+        self.draft.bytes() + self.dirty_chunk_bytes + building
     }
 
     /// The writes of the group, all of them; the next command begins a new group.

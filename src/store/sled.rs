@@ -39,7 +39,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ::sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
@@ -164,6 +164,12 @@ impl Store for SledStore {
         self.read(|database| database.disk_bytes())
     }
 
+    fn problems(&self) -> Result<Vec<String>> {
+        let blobs = self.read(|database| database.blobs())?;
+        let problem = |name| format!("there is a blob file, {name}, which nobody syncs");
+        Ok(blobs.into_iter().map(problem).collect())
+    }
+
     fn close(&self) -> Result<()> {
         let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
         if database.is_none() {
@@ -221,6 +227,8 @@ struct Database {
     trees: BTreeMap<Tree, ::sled::Tree>,
     /// Our own handle of the file that sled writes (rule 2).
     file: File,
+    /// Where sled would put what is too long for its log.
+    blobs: PathBuf,
     /// Ours until nothing of the database is left (rule 10). A copy being made goes without: it
     /// may outlive its failure.
     data_dir: Option<Arc<DataDir>>,
@@ -255,7 +263,7 @@ impl Database {
         };
         // sled syncs its snapshot but not the folder in which it then renames it.
         sync_dir(path).map_err(|error| unopened(path, &error.to_string()))?;
-        Ok(Database { db, trees, file, data_dir })
+        Ok(Database { db, trees, file, blobs: path.join("blobs"), data_dir })
     }
 
     fn tree(&self, tree: Tree) -> Result<&::sled::Tree, String> {
@@ -272,6 +280,14 @@ impl Database {
 
     fn disk_bytes(&self) -> Result<u64, String> {
         Ok(self.file.metadata().map_err(|error| error.to_string())?.len())
+    }
+
+    /// The names of sled's blob files; there should be none (rule 3).
+    fn blobs(&self) -> Result<Vec<String>, String> {
+        let names = fs::read_dir(&self.blobs).and_then(|entries| {
+            entries.map(|entry| Ok(entry?.file_name().display().to_string())).collect()
+        });
+        names.map_err(|error| error.to_string())
     }
 
     /// True when sled has met an I/O error, even if it has not told the thread that waits for it.
@@ -316,7 +332,7 @@ impl Database {
 
     /// Returns when sled has let go of its files, so that they can be opened or moved at once.
     fn close(self) -> Result<(), String> {
-        let Database { db, trees, file, data_dir } = self;
+        let Database { db, trees, file, data_dir, blobs: _ } = self;
         drop(trees);
         drop(db);
         // sled's last thread drops the last handle a little later, and the lock of sled with it.
