@@ -101,9 +101,12 @@ async fn empty_server() {
         body: Bytes,
     ) -> (axum::http::StatusCode, [(&'static str, &'static str); 1], Bytes) {
         assert!(!body.is_empty());
-        let reply = br#"{"id":"01M839HZ1R0000005000000001","state":"ready","queue":"default","priority":"default","run_at":"2026-11-23T04:10:19.064Z"}"#;
+        let reply = concat!(
+            r#"{"id":"01M839HZ1R0000005000000001","state":"ready","queue":"default","#,
+            r#""priority":"default","run_at":"2026-11-23T04:10:19.064Z"}"#,
+        );
         let json = [("content-type", "application/json")];
-        (axum::http::StatusCode::CREATED, json, Bytes::from_static(reply))
+        (axum::http::StatusCode::CREATED, json, Bytes::from_static(reply.as_bytes()))
     }
     use axum::serve::ListenerExt;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

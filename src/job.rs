@@ -6,7 +6,7 @@
 //!     │                ▲ ▲ ▲                 │ │ │
 //!     │ delay, run_at  │ │ └─release, lease──┘ │ │ fail, attempts left
 //!     ▼           due  │ │   lost             │ ▼
-//!  scheduled ──────────┘ └────── due ── retrying │ fail, none left · reject · interrupted too often
+//!  scheduled ──────────┘ └────── due ── retrying │ fail, none left · rejected · crashed
 //!     ▲                                          ▼
 //!     └── release with delay (from running)     dead ──replay──▶ ready
 //! ```

@@ -37,7 +37,7 @@ pub const COMMIT_BYTES_MAX: usize = 6 << 20;
 /// The trees. What each holds, by which key, is said in `format.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tree {
-    /// One record: format version, store id, next numbers, bytes alive.
+    /// What the store as a whole knows, and the sum of the bytes alive: two keys.
     Meta,
     /// Queue number → its name, settings and counters.
     Queues,

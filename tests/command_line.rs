@@ -1,4 +1,5 @@
 //! Bad usage, bad settings and a taken address end with one sentence and the promised exit code.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::net::TcpListener;
 use std::process::Command;

@@ -249,7 +249,8 @@ proptest! {
                 }
             }
             for tree in trees {
-                let expected: Vec<_> = model.remove(&tree).unwrap_or_default().into_iter().collect();
+                let expected = model.remove(&tree).unwrap_or_default();
+                let expected: Vec<_> = expected.into_iter().collect();
                 let ascending: Vec<_> =
                     store.scan(tree, ALL, Direction::Ascending).map(Result::unwrap).collect();
                 assert_eq!(ascending, expected);

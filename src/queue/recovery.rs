@@ -32,10 +32,8 @@ impl QueueState {
     /// Opens the queue in a store, or begins a new one in an empty store.
     ///
     /// # Errors
-    /// [`Storage`](ErrorKind::Storage) when the data has a newer format, [`Corrupt`] when the
-    /// record about the store itself can't be read.
-    ///
-    /// [`Corrupt`]: ErrorKind::Corrupt
+    /// [`Storage`](ErrorKind::Storage) when the data has a newer format, or when the record about
+    /// the store itself can't be read.
     pub(crate) fn open(
         store: Arc<dyn Store>,
         config: Config,

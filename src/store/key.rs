@@ -8,7 +8,7 @@ use crate::job::{JobId, QueueId};
 use crate::priority::Priority;
 use crate::store::Tree;
 
-/// The one record of [`Tree::Meta`].
+/// The one record of [`Tree::Meta`]; the only other key there is [`LIVE_BYTES`].
 pub(crate) const META: &[u8] = b"meta";
 /// Bytes of records alive, eight bytes big-endian, in [`Tree::Meta`]: what the store compares
 /// with the size of its file when it opens.
