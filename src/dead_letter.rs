@@ -19,7 +19,7 @@ pub enum DeadReason {
     Exhausted,
     /// Its worker said that it must not be tried again.
     Rejected,
-    /// It was interrupted as often as it may be: it probably kills its workers.
+    /// It was interrupted more often than it may be: it probably kills its workers.
     Crashed,
     /// A part of its payload was damaged on the disk.
     Damaged,

@@ -136,7 +136,6 @@ impl Engine {
         }
         let due = self.state.next_due().into_iter().chain(self.claims.next_deadline()).min();
         let sleep = match due {
-            // One millisecond more: the clock's are whole, and waking early would be for nothing.
             Some(due) => Duration::from_millis(due.ms_since(self.clock.now())).min(SLEEP_MAX),
             None => SLEEP_MAX,
         };

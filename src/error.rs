@@ -11,7 +11,7 @@ pub enum ErrorKind {
     NotFound,
     /// The thing is not in a state in which this can be done. Look at it again.
     Conflict,
-    /// The lease has ended; somebody else may have the job. Drop the result, changed nothing.
+    /// The lease has ended; somebody else may have the job. Drop the result; nothing was changed.
     LeaseLost,
     /// More bytes or items than a limit allows. Send less in one call.
     TooLarge,

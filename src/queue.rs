@@ -14,6 +14,7 @@ pub(crate) mod event;
 pub(crate) mod extend;
 pub(crate) mod inspect;
 pub(crate) mod lane;
+pub(crate) mod locate;
 pub(crate) mod merge;
 #[cfg(test)]
 mod model;
@@ -24,6 +25,7 @@ pub(crate) mod state;
 pub(crate) mod tick;
 pub(crate) mod view;
 
+pub use crate::job::StateCounts;
 pub use census::{Report, doctor, examine};
 pub use claim::{
     CLAIM_BYTES_MAX, CLAIM_JOBS_MAX, CLAIM_NAMES_MAX, CLAIM_WAIT_MS_MAX, Claim, Claimed,
@@ -33,4 +35,4 @@ pub use event::{Event, Happened};
 pub use extend::{Extended, Released};
 pub use replay::{DeadPage, DeadQuery, PAGE_MAX};
 pub use settle::{Failed, Failure, SETTLE_MAX, Settle, SettleOutcome};
-pub use view::{QueueView, Snapshot, StateCounts};
+pub use view::{QueueView, Snapshot};

@@ -3,10 +3,10 @@
 //! # Contract of [`Store::commit`]
 //! - Ensures: when it returns `Ok`, every write of the set would survive a power cut. When the
 //!   process dies before that, either all of them are there after reopening or none.
-//! - Ensures: after one `Err`, every later commit fails too ([`Poisoned`]): what is on the disk is
-//!   no longer known, and only reopening tells.
-//! - Assumes: no value is longer than [`VALUE_BYTES_MAX`], no set larger than
-//!   [`COMMIT_BYTES_MAX`]; one thread commits.
+//! - Ensures: after an `Err` of kind [`Poisoned`], every later commit fails too: what is on the
+//!   disk is no longer known, and only reopening tells. A set larger than [`COMMIT_BYTES_MAX`] is
+//!   refused before anything is written.
+//! - Assumes: no value is longer than [`VALUE_BYTES_MAX`]; one thread commits.
 //!
 //! [`Poisoned`]: crate::ErrorKind::Poisoned
 
@@ -171,7 +171,7 @@ pub fn open(kind: StoreKind, data_dir: &Path) -> Result<Arc<dyn Store>> {
 /// # Errors
 /// As [`open`], and [`Storage`](crate::ErrorKind::Storage) when nothing is there.
 pub fn open_existing(kind: StoreKind, data_dir: &Path) -> Result<Arc<dyn Store>> {
-    if kind == StoreKind::Sled && !data_dir.join("sled").exists() {
+    if kind == StoreKind::Sled && !sled::SledStore::is_there(data_dir) {
         return Err(Error::new(
             ErrorKind::Storage,
             format!("{} holds no pulk data; name a node's data directory", data_dir.display()),

@@ -9,10 +9,10 @@ use std::path::Path;
 
 use crate::config::StoreKind;
 use crate::error::Result;
+use crate::job::StateCounts;
 use crate::job::{JobId, JobState, QueueId};
 use crate::priority::{PerPriority, Priority};
 use crate::queue::chunk::Chunk;
-use crate::queue::view::StateCounts;
 use crate::store::codec::{self, DecodeError};
 use crate::store::format::{
     DeadRecord, JobRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND, ProgressRecord,

@@ -27,7 +27,7 @@ pub(crate) fn validate_batch(jobs: &[NewJob]) -> Result<()> {
         return Err(Error::invalid("jobs", "must not be empty; name at least one job"));
     }
     if jobs.len() > limits::BATCH_JOBS_MAX {
-        return Err(Error::too_large(
+        return Err(Error::invalid(
             "jobs",
             format!("{} are too many for one call; at most {}", jobs.len(), limits::BATCH_JOBS_MAX),
         ));

@@ -7,7 +7,8 @@ use crate::job::{JobId, JobState, Move, validate_range};
 use crate::lease::LeaseToken;
 use crate::queue::chunk::Chunk;
 use crate::queue::event::Happened;
-use crate::queue::state::{Context, Place, QueueState};
+use crate::queue::locate::Place;
+use crate::queue::state::{Context, QueueState};
 use crate::retry::RetryPolicy;
 use crate::store::Tree;
 use crate::store::codec;
@@ -63,11 +64,11 @@ impl Settle {
     /// Checks every field against its limits.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) or [`TooLarge`](ErrorKind::TooLarge), naming the field.
+    /// [`Invalid`](ErrorKind::Invalid), naming the field.
     pub fn validate(&self) -> Result<()> {
         let settled = self.acks.len() + self.fails.len();
         if settled > SETTLE_MAX {
-            return Err(Error::too_large(
+            return Err(Error::invalid(
                 "acks",
                 format!("{settled} acks and fails are too many for one call; at most {SETTLE_MAX}"),
             ));

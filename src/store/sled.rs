@@ -115,6 +115,11 @@ impl SledStore {
         })
     }
 
+    /// True when a directory holds a database, be it one whose swap was cut off half way.
+    pub(crate) fn is_there(dir: &Path) -> bool {
+        compaction::is_there(dir)
+    }
+
     fn read<T>(&self, read: impl FnOnce(&Arc<Database>) -> Result<T, String>) -> Result<T> {
         self.failure.check()?;
         let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);

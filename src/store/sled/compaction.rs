@@ -38,6 +38,12 @@ impl Default for Limits {
     }
 }
 
+/// True when a directory holds a database, or what a swap that was cut off left of it.
+pub(super) fn is_there(dir: &Path) -> bool {
+    let Places { current, old, .. } = Places::of(dir);
+    current.exists() || old.exists()
+}
+
 impl Limits {
     fn exceeded(&self, disk_bytes: u64, live_bytes: u64) -> bool {
         disk_bytes > live_bytes.saturating_mul(self.ratio).saturating_add(self.spare_bytes)
