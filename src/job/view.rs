@@ -37,7 +37,7 @@ pub struct JobView {
     pub kind: String,
     /// How urgent it is.
     pub priority: Priority,
-    /// What the handler gets.
+    /// What the handler gets; JSON `null` when it was damaged on the disk.
     pub payload: Payload,
     /// Names and values beside the payload.
     pub headers: BTreeMap<String, String>,

@@ -91,3 +91,177 @@ impl QueueState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Bound;
+    use std::sync::Arc;
+
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::config::Config;
+    use crate::dead_letter::DeadReason;
+    use crate::error::ErrorKind;
+    use crate::job::{JobId, JobState, NewJob, Payload, RunAt};
+    use crate::priority::Priority;
+    use crate::queue::state::Context;
+    use crate::queue::{Claim, Failure, examine};
+    use crate::store::memory::MemoryStore;
+    use crate::store::{Direction, Store, WriteSet};
+
+    struct Node {
+        store: MemoryStore,
+        state: QueueState,
+        random: StdRng,
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_ms(1_800_000_000_000)
+    }
+
+    impl Node {
+        fn open(store: MemoryStore) -> Node {
+            let mut random = StdRng::seed_from_u64(1);
+            let (shared, config) = (Arc::new(store.clone()), Config::default());
+            let state = QueueState::open(shared, config, now(), &mut random).unwrap();
+            Node { store, state, random }
+        }
+
+        fn apply<T>(&mut self, run: impl FnOnce(&mut QueueState, &mut Context<'_>) -> T) -> T {
+            let context = &mut Context { now: now(), random: &mut self.random };
+            while self.state.tick(context).unwrap() {}
+            let outcome = run(&mut self.state, context);
+            self.store.commit(self.state.finish_group(now())).unwrap();
+            outcome
+        }
+
+        /// Ten ready jobs, one running with a large payload, one scheduled, one dead.
+        fn with_jobs() -> (Node, JobId, JobId) {
+            let mut node = Node::open(MemoryStore::new());
+            let large = Payload::Binary(vec![7; 40_000].into());
+            node.apply(|state, context| {
+                state.enqueue(vec![NewJob::new("running").payload(large)], context).unwrap();
+                let claim = Claim { limit: 1, ..Claim::default() };
+                assert_eq!(state.claim(&claim, context).unwrap().jobs.len(), 1);
+            });
+            node.apply(|state, context| {
+                state.enqueue(vec![NewJob::new("dead").queue("other")], context).unwrap();
+                let claim = Claim { queues: vec!["other".to_owned()], ..Claim::default() };
+                let token = state.claim(&claim, context).unwrap().jobs[0].token;
+                let error = "no".to_owned();
+                let failure = Failure { token, error, retry: false, retry_in_ms: None };
+                state.fail(&failure, context).unwrap();
+                let later = NewJob::new("later").run_at(RunAt::DelayMs(5_000));
+                state.enqueue(vec![later], context).unwrap();
+            });
+            let ready = node.apply(|state, context| {
+                state.enqueue(vec![NewJob::new("ready"); 10], context).unwrap()
+            });
+            let after = node.apply(|state, context| {
+                let low = NewJob::new("ready").priority(Priority::Low);
+                state.enqueue(vec![low], context).unwrap()
+            });
+            (node, ready[0].id, after[0].id)
+        }
+
+        /// Flips a bit in the last record of a tree, and opens the store again.
+        fn damage(self, tree: Tree) -> Node {
+            let everything = (Bound::Unbounded, Bound::Unbounded);
+            let last = self.store.scan(tree, everything, Direction::Descending).next();
+            let (key, value) = last.unwrap().unwrap();
+            let mut value = value.to_vec();
+            *value.last_mut().unwrap() ^= 1;
+            let mut writes = WriteSet::default();
+            writes.put(tree, key, value.into());
+            self.store.commit(writes).unwrap();
+            assert!(!examine(&self.store).unwrap().is_sound(), "the damage is seen");
+            Node::open(self.store)
+        }
+
+        /// The store is sound again, with one record set aside and so many jobs left.
+        fn assert_sound(mut self, ready: u64, running: u64, scheduled: u64, dead: u64) {
+            self.apply(|_, _| ());
+            self.apply(|_, _| ());
+            let report = examine(&self.store).unwrap();
+            assert!(report.is_sound(), "{:#?}", report.problems);
+            assert_eq!(report.set_aside, 1);
+            let jobs = report.jobs;
+            let counted = (jobs.ready, jobs.running, jobs.scheduled, jobs.dead);
+            assert_eq!(counted, (ready, running, scheduled, dead));
+            assert_eq!(self.state.meta.damaged_records, 1);
+        }
+    }
+
+    #[test]
+    fn a_damaged_chunk_costs_its_own_jobs_and_no_others() {
+        let (node, lost, left) = Node::with_jobs();
+        let mut node = node.damage(Tree::Ready(Priority::Default));
+        let refused = node.apply(|state, _| state.job(lost)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NotFound);
+        assert_eq!(node.apply(|state, _| state.job(left)).unwrap().state, JobState::Ready);
+        node.assert_sound(1, 1, 1, 1);
+    }
+
+    #[test]
+    fn a_claim_goes_on_behind_a_damaged_chunk() {
+        let (node, _, left) = Node::with_jobs();
+        let mut node = node.damage(Tree::Ready(Priority::Default));
+        let claim = Claim { limit: 100, ..Claim::default() };
+        let taken = node.apply(|state, context| state.claim(&claim, context)).unwrap();
+        assert_eq!(taken.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [left]);
+        node.assert_sound(0, 2, 1, 1);
+    }
+
+    #[test]
+    fn without_its_progress_a_chunk_is_handed_out_again_under_new_tokens() {
+        let (node, _, _) = Node::with_jobs();
+        let mut node = node.damage(Tree::Progress);
+        let claim = Claim { kinds: vec!["running".to_owned()], ..Claim::default() };
+        let taken = node.apply(|state, context| state.claim(&claim, context)).unwrap();
+        assert!(taken.jobs[0].token.delivery > 1_000_000, "no old token may hold it");
+        node.assert_sound(11, 1, 1, 1);
+    }
+
+    #[test]
+    fn a_damaged_timer_and_a_damaged_dead_letter_are_set_aside_when_they_are_read() {
+        let (node, _, _) = Node::with_jobs();
+        let mut node = node.damage(Tree::Timers);
+        node.apply(|state, _| state.clock_stepped_back(now()));
+        node.assert_sound(11, 1, 0, 1);
+        let (node, _, _) = Node::with_jobs();
+        let mut node = node.damage(Tree::Dead);
+        let page = node.apply(|state, _| state.dead_letters(&Default::default())).unwrap();
+        assert!(page.jobs.is_empty());
+        node.assert_sound(11, 1, 1, 0);
+    }
+
+    #[test]
+    fn a_queue_whose_record_is_damaged_keeps_its_jobs_under_another_name() {
+        let (node, _, _) = Node::with_jobs();
+        let mut node = node.damage(Tree::Queues);
+        let names: Vec<_> = node.apply(|state, _| state.queues()).unwrap();
+        assert!(names.iter().any(|queue| queue.name == "damaged-2"), "{names:?}");
+        node.assert_sound(11, 1, 1, 1);
+    }
+
+    #[test]
+    fn a_job_without_its_payload_becomes_a_dead_letter() {
+        let (node, _, _) = Node::with_jobs();
+        let mut node = node.damage(Tree::Payload);
+        let claim = Claim { kinds: vec!["running".to_owned()], ..Claim::default() };
+        // Its lease runs out, and the next claim meets the damage.
+        node.state.config.max_interruptions = 9;
+        let later = now().plus_ms(60_000);
+        let context = &mut Context { now: later, random: &mut node.random };
+        while node.state.tick(context).unwrap() {}
+        assert!(node.state.claim(&claim, context).unwrap().jobs.is_empty());
+        node.store.commit(node.state.finish_group(later)).unwrap();
+        let dead = node.state.dead_letters(&Default::default()).unwrap().jobs;
+        let reasons: Vec<_> = dead.iter().map(|job| job.dead.unwrap().reason).collect();
+        assert_eq!(reasons, [DeadReason::Damaged, DeadReason::Rejected]);
+        assert!(dead[0].errors[0].error.contains("damaged"), "{:?}", dead[0].errors);
+    }
+}

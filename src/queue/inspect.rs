@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::dead_letter::FailedAttempt;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{JobId, JobState, JobView, QueueId, RunningView};
+use crate::job::{JobId, JobState, JobView, Payload, QueueId, RunningView};
 use crate::priority::{PerPriority, Priority};
 use crate::queue::chunk::Chunk;
 use crate::queue::locate::Place;
@@ -76,13 +76,18 @@ impl QueueState {
         state: JobState,
         run_at: Timestamp,
     ) -> Result<JobView> {
+        let payload = match self.payload(id, &job.payload) {
+            // The rest of the job can still be told; the damage itself is logged and counted.
+            Err(error) if error.kind() == ErrorKind::Corrupt => Payload::default(),
+            payload => payload?,
+        };
         Ok(JobView {
             id,
             state,
             queue: self.queue_name(lane.queue).to_string(),
             kind: job.kind.clone(),
             priority: lane.priority,
-            payload: self.payload(id, &job.payload)?,
+            payload,
             headers: job.headers.iter().cloned().collect(),
             attempt: job.failures + 1,
             max_attempts: job.max_attempts,

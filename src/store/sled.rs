@@ -275,6 +275,15 @@ impl Database {
         self.trees.get(&tree).ok_or_else(|| format!("the tree {} is not open", tree.name()))
     }
 
+    /// A tree by its name: one of ours at hand, or whatever a database being copied has.
+    fn named(&self, name: &[u8]) -> Result<::sled::Tree, String> {
+        let ours = self.trees.iter().find(|(tree, _)| tree.name().as_bytes() == name);
+        match ours {
+            Some((_, tree)) => Ok(tree.clone()),
+            None => self.db.open_tree(name).map_err(|error| sentence(&error)),
+        }
+    }
+
     fn names(&self) -> Vec<Vec<u8>> {
         self.db.tree_names().iter().map(|name| name.to_vec()).collect()
     }
@@ -307,9 +316,8 @@ impl Database {
     fn commit(&self, writes: &[TreeWrites]) -> Result<(), String> {
         let trees = writes
             .iter()
-            .map(|(name, _)| self.db.open_tree(name))
-            .collect::<Result<Vec<::sled::Tree>, ::sled::Error>>()
-            .map_err(|error| sentence(&error))?;
+            .map(|(name, _)| self.named(name))
+            .collect::<Result<Vec<::sled::Tree>, String>>()?;
         trees
             .as_slice()
             .transaction(|views| {
