@@ -55,14 +55,15 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
     let mut signals = Signals::listen()?;
     let api = ApiState::starting(options.config.clone(), Arc::new(SystemClock));
     let http = HttpServer::start(listener, api.clone())?;
-    let queue = tokio::select! {
-        opened = open(&options.config, http.address) => opened?,
+    let (queue, found) = tokio::select! {
+        opened = open(&options.config) => opened?,
         () = signals.next() => {
             info!("Stopped before the queue was open");
             return Ok(());
         }
     };
     api.opened(queue.clone());
+    found.log(&options.config, http.address);
     tokio::select! {
         () = signals.next() => {}
         failure = queue.failed() => {
@@ -92,9 +93,30 @@ async fn bind(listen: &str) -> Result<TcpListener> {
     })
 }
 
-/// Opens the queue on a task of its own, so that probes are answered meanwhile, and says so.
+/// What there was to say about opening the queue.
+struct Found {
+    jobs_waiting: u64,
+    opening_ms: u128,
+}
+
+impl Found {
+    /// Says that the node serves. Called when it does: who reads this may send calls at once.
+    fn log(&self, config: &Config, address: SocketAddr) {
+        info!(
+            %address,
+            data_dir = %config.data_dir.display(),
+            store = config.store.as_str(),
+            version = env!("CARGO_PKG_VERSION"),
+            jobs_waiting = self.jobs_waiting,
+            opening_ms = self.opening_ms,
+            "Serving"
+        );
+    }
+}
+
+/// Opens the queue on a task of its own, so that probes are answered meanwhile.
 #[expect(clippy::disallowed_methods, reason = "measures a duration, decides nothing by it")]
-async fn open(config: &Config, address: SocketAddr) -> Result<Queue> {
+async fn open(config: &Config) -> Result<(Queue, Found)> {
     let began = Instant::now();
     let queue = tokio::spawn(Queue::open(config.clone())).await.map_err(|reason| {
         Error::new(ErrorKind::Storage, format!("opening the queue met a defect: {reason}"))
@@ -102,17 +124,8 @@ async fn open(config: &Config, address: SocketAddr) -> Result<Queue> {
     let opening_ms = began.elapsed().as_millis();
     let snapshot = queue.snapshot().await?;
     let counts = snapshot.queues.iter().flat_map(|queue| queue.counts.iter());
-    let waiting: u64 = counts.map(|(_, one)| one.ready + one.scheduled + one.retrying).sum();
-    info!(
-        %address,
-        data_dir = %config.data_dir.display(),
-        store = config.store.as_str(),
-        version = env!("CARGO_PKG_VERSION"),
-        jobs_waiting = waiting,
-        opening_ms,
-        "Serving"
-    );
-    Ok(queue)
+    let jobs_waiting = counts.map(|(_, one)| one.ready + one.scheduled + one.retrying).sum();
+    Ok((queue, Found { jobs_waiting, opening_ms }))
 }
 
 /// Not ready, waiting claims answered, requests finished, store closed: in this order.

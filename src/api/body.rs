@@ -5,11 +5,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use axum::body::to_bytes;
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -17,6 +18,10 @@ use super::BODY_BYTES_MAX;
 use super::error::Problem;
 use crate::error::{Error, Result};
 use crate::job::JobId;
+
+/// How much of a body that is too large is read and thrown away. A client that is answered while
+/// it still sends may find its connection broken, and never read the answer.
+const DISCARDED_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 
 /// The bytes of a JSON body.
 #[derive(Debug)]
@@ -26,13 +31,24 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let length = parts.headers.get(header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         if length.is_some_and(|length| length > BODY_BYTES_MAX) {
+            // Who waits to be asked for the body has not begun to send it.
+            if !parts.headers.contains_key(header::EXPECT) {
+                discard(body).await;
+            }
             return Err(Problem::body_too_large());
         }
-        let bytes = to_bytes(body, BODY_BYTES_MAX).await.map_err(unreadable)?;
+        let bytes = match Limited::new(&mut body, BODY_BYTES_MAX).collect().await {
+            Ok(collected) => collected.to_bytes(),
+            Err(reason) if reason.is::<LengthLimitError>() => {
+                discard(body).await;
+                return Err(Problem::body_too_large());
+            }
+            Err(_) => return Err(broken_off().into()),
+        };
         if !bytes.is_empty() {
             check_media_type(&parts.headers)?;
         }
@@ -40,15 +56,18 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     }
 }
 
-fn unreadable(reason: axum::Error) -> Problem {
-    let mut cause: Option<&dyn std::error::Error> = Some(&reason);
-    while let Some(one) = cause {
-        if one.is::<http_body_util::LengthLimitError>() {
-            return Problem::body_too_large();
+fn broken_off() -> Error {
+    Error::invalid("body", "broke off before its end; send it again")
+}
+
+async fn discard(mut body: Body) {
+    let mut left = DISCARDED_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+            Some(less) => left = less,
+            None => return,
         }
-        cause = one.source();
     }
-    Error::invalid("body", "broke off before its end; send it again").into()
 }
 
 /// JSON is taken as `application/json`, as any `…+json`, or without a word about it.

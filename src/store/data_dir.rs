@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
-    /// Locked for as long as it is open.
-    _lock: File,
+    /// Locked for as long as this exists.
+    lock: File,
 }
 
 impl DataDir {
@@ -51,12 +51,22 @@ impl DataDir {
             );
         }
         sync_dir(path).map_err(|error| unusable(path, &error))?;
-        Ok(DataDir { path: path.to_owned(), _lock: lock })
+        Ok(DataDir { path: path.to_owned(), lock })
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for DataDir {
+    /// Closing the file would not do: a process that is just being started from this one has a
+    /// copy of it until it runs its own program, and the lock would live as long.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(directory = %self.path.display(), %error, "the lock stays for now");
+        }
     }
 }
 
@@ -181,6 +191,15 @@ mod tests {
         let told = refused.to_string();
         assert!(told.contains(&format!("process {} on host", std::process::id())), "{told}");
         assert!(told.contains(&parent.path().display().to_string()), "{told}");
+        drop(held);
+        DataDir::open(parent.path()).unwrap();
+    }
+
+    #[test]
+    fn a_copy_of_the_lock_in_a_starting_process_does_not_hold_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let held = DataDir::open(parent.path()).unwrap();
+        let _copy = held.lock.try_clone().unwrap();
         drop(held);
         DataDir::open(parent.path()).unwrap();
     }

@@ -350,7 +350,8 @@ impl Database {
         drop(db);
         // sled's last thread drops the last handle a little later, and the lock of sled with it.
         file.lock().map_err(|error| format!("waiting for sled to close: {error}"))?;
-        drop(file);
+        // As with the lock of the directory, a copy of the file may live a little longer.
+        file.unlock().map_err(|error| format!("letting go of the database: {error}"))?;
         drop(data_dir);
         Ok(())
     }

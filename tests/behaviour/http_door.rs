@@ -1,0 +1,471 @@
+//! The verbs over HTTP: each makes the JSON of its call and reads the reply into the library's
+//! own types. Every problem on the way is checked to be one as RFC 9457 has it.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use pulk::dead_letter::{DeadReason, FailedAttempt};
+use pulk::job::{DeadView, Enqueued, RunningView};
+use pulk::queue::{
+    Claim, Claimed, ClaimedJob, DeadPage, DeadQuery, Extended, Failed, Failure, QueueView,
+    Released, Settle, SettleOutcome,
+};
+use pulk::{
+    Error, ErrorKind, JobId, JobState, JobView, LeaseToken, NewJob, Payload, Priority, Result,
+    RunAt, Timestamp,
+};
+use serde::de::{DeserializeOwned, Deserializer};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::node::{Answer, Http};
+use crate::queue_reply::{QueueReply, QueuesReply};
+
+// ---- calls ----
+
+pub async fn enqueue(node: &Http, job: &NewJob) -> Result<Enqueued> {
+    let body = serde_json::to_vec(&JobCall::new(job)).unwrap();
+    let reply: EnqueuedReply = read(&node.post("/v1/jobs", body).await, 201)?;
+    Ok(reply.into())
+}
+
+pub async fn enqueue_many(node: &Http, jobs: &[NewJob]) -> Result<Vec<JobId>> {
+    let jobs: Vec<JobCall<'_>> = jobs.iter().map(JobCall::new).collect();
+    let body = serde_json::to_vec(&BTreeMap::from([("jobs", jobs)])).unwrap();
+    let reply: BatchReply = read(&node.post("/v1/jobs/batch", body).await, 201)?;
+    Ok(reply.ids)
+}
+
+pub fn claim_body(claim: &Claim) -> String {
+    let mut body = json!({
+        "queues": claim.queues,
+        "priorities": claim.priorities,
+        "kinds": claim.kinds,
+        "limit": claim.limit,
+        "wait_ms": claim.wait_ms,
+        "lease_ms": claim.lease_ms,
+        "worker": claim.worker,
+    });
+    if !claim.settle.is_empty() {
+        for (name, list) in settle_lists(&claim.settle) {
+            body[name] = list;
+        }
+    }
+    body.to_string()
+}
+
+pub async fn claim(node: &Http, claim: &Claim) -> Result<Claimed> {
+    let reply: ClaimReply = read(&node.post("/v1/claim", claim_body(claim)).await, 200)?;
+    let jobs = reply.jobs.into_iter().map(ClaimedReply::into_job).collect();
+    assert_eq!(reply.outcomes.is_some(), !claim.settle.is_empty());
+    let outcomes = reply.outcomes.unwrap_or_default();
+    Ok(Claimed { jobs, outcomes: outcomes_of(&claim.settle, outcomes) })
+}
+
+pub async fn ack(node: &Http, token: LeaseToken) -> Result<()> {
+    let answer = node.post(&of(token, "ack"), json!({"token": token}).to_string()).await;
+    match answer.status {
+        204 if answer.body.is_empty() => Ok(()),
+        _ => Err(problem(&answer)),
+    }
+}
+
+pub async fn fail(node: &Http, failure: &Failure) -> Result<Failed> {
+    let mut body = fail_fields(failure);
+    body.as_object_mut().unwrap().remove("id");
+    let answer = node.post(&of(failure.token, "fail"), body.to_string()).await;
+    Ok(match read(&answer, 200)? {
+        FailReply::Retrying { run_at } => Failed::Retrying { run_at },
+        FailReply::Dead { reason } => Failed::Dead { reason },
+    })
+}
+
+pub async fn settle(node: &Http, settle: &Settle) -> Result<Vec<SettleOutcome>> {
+    let body: BTreeMap<_, _> = settle_lists(settle).into();
+    let body = serde_json::to_vec(&body).unwrap();
+    let reply: SettleReply = read(&node.post("/v1/settle", body).await, 200)?;
+    Ok(outcomes_of(settle, reply.outcomes))
+}
+
+pub async fn extend(
+    node: &Http,
+    token: LeaseToken,
+    lease_ms: Option<u64>,
+    progress: Option<u8>,
+) -> Result<Extended> {
+    let body = json!({"token": token, "lease_ms": lease_ms, "progress": progress});
+    let answer = node.post(&of(token, "extend"), body.to_string()).await;
+    let ExtendReply { expires_at, cancelled } = read(&answer, 200)?;
+    Ok(Extended { expires_at, cancelled })
+}
+
+pub async fn release(node: &Http, token: LeaseToken, delay_ms: Option<u64>) -> Result<Released> {
+    let body = json!({"token": token, "delay_ms": delay_ms}).to_string();
+    let answer = node.post(&of(token, "release"), body).await;
+    let ReleaseReply { state, run_at } = read(&answer, 200)?;
+    Ok(Released { state, run_at })
+}
+
+pub async fn job(node: &Http, path: &str) -> Result<JobView> {
+    read::<JobReply>(&node.get(path).await, 200).map(JobReply::into_view)
+}
+
+pub async fn dead_letters(node: &Http, query: &DeadQuery) -> Result<DeadPage> {
+    let mut path = format!("/v1/dead?limit={}", query.limit);
+    for (name, value) in [("queue", &query.queue), ("cursor", &query.cursor)] {
+        if let Some(value) = value {
+            path += &format!("&{name}={}", escaped(value));
+        }
+    }
+    let page: PageReply = read(&node.get(&path).await, 200)?;
+    let jobs = page.jobs.into_iter().map(JobReply::into_view).collect();
+    Ok(DeadPage { jobs, next_cursor: page.next_cursor })
+}
+
+pub async fn replay(node: &Http, id: JobId) -> Result<Enqueued> {
+    let answer = node.post(&format!("/v1/dead/{id}/replay"), "").await;
+    read::<EnqueuedReply>(&answer, 200).map(Enqueued::from)
+}
+
+pub async fn queues(node: &Http) -> Result<Vec<QueueView>> {
+    let list: QueuesReply = read(&node.get("/v1/queues").await, 200)?;
+    Ok(list.queues.into_iter().map(QueueReply::into_view).collect())
+}
+
+pub async fn queue(node: &Http, name: &str) -> Result<QueueView> {
+    let answer = node.get(&format!("/v1/queues/{}", escaped(name))).await;
+    read::<QueueReply>(&answer, 200).map(QueueReply::into_view)
+}
+
+fn of(token: LeaseToken, verb: &str) -> String {
+    format!("/v1/jobs/{}/{verb}", token.job())
+}
+
+fn escaped(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+// ---- what goes out ----
+
+#[derive(Serialize)]
+struct JobCall<'a> {
+    queue: &'a str,
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    priority: Priority,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delay_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_at: Option<Timestamp>,
+    max_attempts: Option<u32>,
+    max_interruptions: Option<u32>,
+    retry: Option<pulk::retry::RetryPolicy>,
+    timeout_ms: Option<u64>,
+    headers: &'a BTreeMap<String, String>,
+}
+
+impl<'a> JobCall<'a> {
+    fn new(job: &'a NewJob) -> Self {
+        let (payload, payload_base64) = match &job.payload {
+            Payload::Json(text) => (Some(serde_json::from_slice(text).unwrap()), None),
+            Payload::Binary(bytes) => (None, Some(BASE64_STANDARD.encode(bytes))),
+        };
+        let (delay_ms, run_at) = match job.run_at {
+            RunAt::Now => (None, None),
+            RunAt::DelayMs(delay_ms) => (Some(delay_ms), None),
+            RunAt::At(moment) => (None, Some(moment)),
+        };
+        JobCall {
+            queue: &job.queue,
+            kind: &job.kind,
+            payload,
+            payload_base64,
+            priority: job.priority,
+            delay_ms,
+            run_at,
+            max_attempts: job.max_attempts,
+            max_interruptions: job.max_interruptions,
+            retry: job.retry,
+            timeout_ms: job.timeout_ms,
+            headers: &job.headers,
+        }
+    }
+}
+
+fn fail_fields(failure: &Failure) -> Value {
+    json!({
+        "id": failure.token.job(),
+        "token": failure.token,
+        "error": failure.error,
+        "retry": failure.retry,
+        "retry_in_ms": failure.retry_in_ms,
+    })
+}
+
+fn settle_lists(settle: &Settle) -> [(&'static str, Value); 2] {
+    let acks = settle.acks.iter().map(|token| json!({"id": token.job(), "token": token}));
+    let fails = settle.fails.iter().map(fail_fields);
+    [("acks", acks.collect()), ("fails", fails.collect())]
+}
+
+// ---- what comes back ----
+
+fn read<T: DeserializeOwned>(answer: &Answer, status: u16) -> Result<T> {
+    if answer.status != status {
+        return Err(problem(answer));
+    }
+    assert_eq!(answer.headers["content-type"], "application/json");
+    Ok(serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}")))
+}
+
+fn problem(answer: &Answer) -> Error {
+    assert_eq!(answer.headers["content-type"], "application/problem+json", "{answer:?}");
+    let problem: Problem = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(problem.status, answer.status);
+    let kind = kind_of(&problem.code);
+    match (kind, problem.field) {
+        (ErrorKind::Invalid, Some(field)) => Error::invalid(field, problem.detail),
+        (ErrorKind::TooLarge, Some(field)) => Error::too_large(field, problem.detail),
+        (_, None) => Error::new(kind, problem.detail),
+        (_, Some(field)) => panic!("{kind:?} names the field {field}"),
+    }
+}
+
+fn kind_of(code: &str) -> ErrorKind {
+    match code {
+        "bad_request" => ErrorKind::Invalid,
+        "not_found" => ErrorKind::NotFound,
+        "conflict" => ErrorKind::Conflict,
+        "lease_lost" => ErrorKind::LeaseLost,
+        "too_large" => ErrorKind::TooLarge,
+        "queue_full" => ErrorKind::Full,
+        "draining" => ErrorKind::Draining,
+        "storage_failed" => ErrorKind::Poisoned,
+        other => panic!("the code {other} is not one that a promise expects"),
+    }
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    status: u16,
+    code: String,
+    detail: String,
+    field: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct EnqueuedReply {
+    id: JobId,
+    state: JobState,
+    queue: String,
+    priority: Priority,
+    run_at: Timestamp,
+}
+
+impl From<EnqueuedReply> for Enqueued {
+    fn from(reply: EnqueuedReply) -> Self {
+        let EnqueuedReply { id, state, queue, priority, run_at } = reply;
+        Enqueued { id, state, queue, priority, run_at }
+    }
+}
+
+#[derive(Deserialize)]
+struct BatchReply {
+    ids: Vec<JobId>,
+}
+
+#[derive(Deserialize)]
+struct ClaimReply {
+    jobs: Vec<ClaimedReply>,
+    outcomes: Option<Vec<OutcomeReply>>,
+}
+
+#[derive(Deserialize)]
+struct LeaseReply {
+    token: LeaseToken,
+    expires_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct ClaimedReply {
+    id: JobId,
+    queue: String,
+    kind: String,
+    priority: Priority,
+    #[serde(default, deserialize_with = "even_null")]
+    payload: Option<Box<RawValue>>,
+    payload_base64: Option<String>,
+    headers: BTreeMap<String, String>,
+    attempt: u32,
+    max_attempts: u32,
+    timeout_ms: Option<u64>,
+    lease: LeaseReply,
+}
+
+impl ClaimedReply {
+    fn into_job(self) -> ClaimedJob {
+        ClaimedJob {
+            id: self.id,
+            queue: self.queue,
+            kind: self.kind,
+            priority: self.priority,
+            payload: payload(self.payload, self.payload_base64),
+            headers: self.headers,
+            attempt: self.attempt,
+            max_attempts: self.max_attempts,
+            timeout_ms: self.timeout_ms,
+            token: self.lease.token,
+            expires_at: self.lease.expires_at,
+        }
+    }
+}
+
+fn payload(json: Option<Box<RawValue>>, base64: Option<String>) -> Payload {
+    match (json, base64) {
+        (Some(json), None) => Payload::Json(json.get().to_owned().into()),
+        (None, Some(base64)) => Payload::Binary(BASE64_STANDARD.decode(base64).unwrap().into()),
+        both => panic!("one payload, not {both:?}"),
+    }
+}
+
+/// `null` is a payload, not the lack of one.
+fn even_null<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Box::<RawValue>::deserialize(json).map(Some)
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+enum FailReply {
+    Retrying { run_at: Timestamp },
+    Dead { reason: DeadReason },
+}
+
+#[derive(Deserialize)]
+struct SettleReply {
+    outcomes: Vec<OutcomeReply>,
+}
+
+#[derive(Deserialize)]
+struct OutcomeReply {
+    id: JobId,
+    outcome: String,
+    run_at: Option<Timestamp>,
+    reason: Option<DeadReason>,
+    code: Option<String>,
+    detail: Option<String>,
+}
+
+/// The outcomes, each checked to be about the job at its place: first acks, then fails.
+fn outcomes_of(settle: &Settle, outcomes: Vec<OutcomeReply>) -> Vec<SettleOutcome> {
+    let tokens = settle.acks.iter().copied().chain(settle.fails.iter().map(|fail| fail.token));
+    let ids: Vec<JobId> = tokens.map(LeaseToken::job).collect();
+    assert_eq!(outcomes.iter().map(|one| one.id).collect::<Vec<_>>(), ids);
+    outcomes.into_iter().map(OutcomeReply::into_outcome).collect()
+}
+
+impl OutcomeReply {
+    fn into_outcome(self) -> SettleOutcome {
+        match self.outcome.as_str() {
+            "acked" => Ok(None),
+            "retrying" => Ok(Some(Failed::Retrying { run_at: self.run_at.unwrap() })),
+            "dead" => Ok(Some(Failed::Dead { reason: self.reason.unwrap() })),
+            "error" => Err(Error::new(kind_of(&self.code.unwrap()), self.detail.unwrap())),
+            other => panic!("{other} is no outcome"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ExtendReply {
+    expires_at: Timestamp,
+    cancelled: bool,
+}
+
+#[derive(Deserialize)]
+struct ReleaseReply {
+    state: JobState,
+    run_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct JobReply {
+    id: JobId,
+    state: JobState,
+    queue: String,
+    kind: String,
+    priority: Priority,
+    #[serde(default, deserialize_with = "even_null")]
+    payload: Option<Box<RawValue>>,
+    payload_base64: Option<String>,
+    headers: BTreeMap<String, String>,
+    attempt: u32,
+    max_attempts: u32,
+    interruptions: u32,
+    max_interruptions: u32,
+    timeout_ms: Option<u64>,
+    enqueued_at: Timestamp,
+    run_at: Timestamp,
+    worker: Option<String>,
+    started_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+    progress: Option<u8>,
+    reason: Option<DeadReason>,
+    died_at: Option<Timestamp>,
+    errors: Vec<ErrorReply>,
+}
+
+#[derive(Deserialize)]
+struct ErrorReply {
+    attempt: u32,
+    failed_at: Timestamp,
+    error: String,
+}
+
+impl JobReply {
+    fn into_view(self) -> JobView {
+        let (worker, progress) = (self.worker, self.progress);
+        let running = self.started_at.zip(self.expires_at).map(|(started_at, expires_at)| {
+            RunningView { worker, started_at, expires_at, progress }
+        });
+        let dead = self.reason.zip(self.died_at);
+        let errors = self.errors.into_iter().map(|one| {
+            let ErrorReply { attempt, failed_at, error } = one;
+            FailedAttempt { attempt, failed_at, error }
+        });
+        JobView {
+            id: self.id,
+            state: self.state,
+            queue: self.queue,
+            kind: self.kind,
+            priority: self.priority,
+            payload: payload(self.payload, self.payload_base64),
+            headers: self.headers,
+            attempt: self.attempt,
+            max_attempts: self.max_attempts,
+            interruptions: self.interruptions,
+            max_interruptions: self.max_interruptions,
+            timeout_ms: self.timeout_ms,
+            enqueued_at: self.enqueued_at,
+            run_at: self.run_at,
+            running,
+            dead: dead.map(|(reason, died_at)| DeadView { reason, died_at }),
+            errors: errors.collect(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct PageReply {
+    jobs: Vec<JobReply>,
+    next_cursor: Option<String>,
+}

@@ -1,0 +1,197 @@
+//! One suite of promises, kept by every way in: a queue inside the program and a node over HTTP,
+//! each in memory and on the disk. A failing test names both: the way and the promise.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test ends at the first surprise"
+)]
+
+#[path = "../node/mod.rs"]
+mod node;
+
+mod door;
+mod harness;
+mod http_door;
+mod queue_reply;
+
+mod claim;
+mod dead;
+mod enqueue;
+mod lease;
+mod payload;
+mod queues;
+mod restart;
+mod retry;
+mod settle;
+mod stale;
+mod waiting;
+
+use harness::Harness;
+
+/// A test of each promise on one way in.
+macro_rules! kept_by {
+    ($name:ident, $way:ident, $($file:ident: $($promise:ident,)+;)+) => {
+        mod $name {
+            $(mod $file {
+                $(#[tokio::test]
+                async fn $promise() {
+                    use crate::harness::{Harness, Way, keep};
+                    keep(Way::$way, async |queue: &mut Harness| {
+                        crate::$file::$promise(queue).await
+                    })
+                    .await;
+                })+
+            })+
+        }
+    };
+}
+
+/// Promises of every way in.
+macro_rules! promises {
+    ($($list:tt)+) => {
+        kept_by!(embedded_memory, EmbeddedMemory, $($list)+);
+        kept_by!(embedded_sled, EmbeddedSled, $($list)+);
+        kept_by!(http_memory, HttpMemory, $($list)+);
+        kept_by!(http_sled, HttpSled, $($list)+);
+    };
+}
+
+/// Promises over a restart. A node in memory forgets everything, as it says, and is left out.
+macro_rules! promises_over_a_restart {
+    ($($list:tt)+) => {
+        kept_by!(reopened_embedded_memory, EmbeddedMemory, $($list)+);
+        kept_by!(reopened_embedded_sled, EmbeddedSled, $($list)+);
+        kept_by!(reopened_http_sled, HttpSled, $($list)+);
+    };
+}
+
+promises! {
+    enqueue:
+        a_job_goes_all_the_way,
+        the_answer_describes_the_job,
+        ids_sort_by_time_and_have_26_characters,
+        a_batch_is_taken_whole_and_in_order,
+        one_bad_job_refuses_the_whole_batch,
+        an_empty_batch_is_refused,
+        a_batch_over_4_mib_is_too_large,
+        a_delayed_job_waits_for_its_time,
+        a_job_runs_at_the_time_given,
+        a_time_in_the_past_is_now,
+        a_field_beyond_its_limit_is_named_and_nothing_is_enqueued,
+        an_unknown_id_is_not_found,;
+    claim:
+        within_a_priority_the_oldest_comes_first,
+        a_more_urgent_job_always_comes_first,
+        queues_of_one_priority_take_turns,
+        a_claim_sees_only_what_it_asks_for,
+        filters_hold_together,
+        a_hundred_jobs_in_one_claim,
+        no_job_goes_to_two_workers,
+        a_claim_that_waits_in_vain_gets_an_empty_list,
+        a_claim_beyond_its_limits_names_the_field,
+        a_claimed_job_is_what_was_enqueued,;
+    waiting:
+        an_enqueue_wakes_a_waiting_claim,
+        a_due_job_wakes_a_waiting_claim,
+        a_due_retry_wakes_a_waiting_claim,
+        a_release_wakes_a_waiting_claim,
+        a_lease_that_ends_wakes_a_waiting_claim,
+        a_replay_wakes_a_waiting_claim,
+        the_first_to_wait_is_the_first_served,
+        a_waiting_claim_is_woken_only_by_what_it_wants,
+        a_claimer_that_goes_away_strands_no_job,
+        a_claimer_that_goes_away_at_the_wrong_moment_strands_no_job,;
+    settle:
+        acks_and_fails_have_outcomes_in_their_order,
+        what_rides_along_is_settled_before_the_claim,
+        what_rides_along_is_settled_even_if_no_job_comes,
+        one_bad_lease_does_not_stop_the_others,
+        the_same_ack_twice_in_one_call_is_lost_the_second_time,
+        a_thousand_acks_in_one_call,
+        more_than_a_thousand_are_too_many,;
+    stale:
+        after_an_ack_the_token_is_dead,
+        after_a_fail_the_token_is_dead,
+        after_the_last_fail_the_token_is_dead,
+        after_a_release_the_token_is_dead,
+        after_a_release_with_delay_the_token_is_dead,
+        after_the_lease_ran_out_the_token_is_dead,
+        after_a_new_claim_the_old_token_is_dead,
+        a_token_that_was_never_handed_out_is_dead,;
+    lease:
+        extend_keeps_a_lease_beyond_its_first_deadline,
+        extend_can_shorten_a_lease,
+        a_running_job_shows_its_worker_and_its_progress,
+        a_release_costs_neither_attempt_nor_interruption,
+        a_release_with_delay_waits,
+        a_lease_that_runs_out_costs_an_interruption_and_no_attempt,
+        interrupted_too_often_a_job_is_dead_as_crashed,
+        a_timeout_is_a_failure_however_often_extended,
+        an_extend_beyond_its_limits_names_the_field,;
+    retry:
+        delays_double_up_to_the_maximum,
+        jitter_takes_off_up_to_its_share,
+        the_worker_may_say_when,
+        a_critical_job_has_five_attempts_and_others_three,
+        a_job_may_have_its_own_number_of_attempts,
+        the_last_eight_errors_are_kept_each_a_kilobyte_long,
+        told_not_to_retry_a_job_is_dead_as_rejected,
+        interruptions_are_kept_over_a_failure,;
+    dead:
+        pages_follow_each_other_without_gap_or_double,
+        a_page_of_one_queue_holds_no_other,
+        dead_letters_come_in_the_order_of_their_death,
+        a_replay_begins_the_attempts_again_and_keeps_the_errors,
+        a_replayed_job_dies_again_after_all_its_attempts,
+        a_live_job_cannot_be_replayed,
+        a_dead_letter_keeps_its_payload,
+        a_bad_page_names_the_field,;
+    queues:
+        counts_equal_a_full_count_through_a_whole_life,
+        queues_are_listed_by_name,
+        a_queue_of_odd_name_can_be_asked_for,
+        the_oldest_ready_job_tells_the_age,;
+    payload:
+        json_is_kept_byte_for_byte,
+        any_bytes_are_kept,
+        a_large_payload_is_kept_in_all_its_parts,
+        a_payload_over_1_mib_is_too_large,
+        a_large_payload_leaves_nothing_behind,
+        headers_are_kept,;
+}
+
+promises_over_a_restart! {
+    restart:
+        a_lease_and_its_token_live_on,
+        progress_and_worker_are_kept,
+        waiting_jobs_keep_their_order,
+        a_timer_that_came_due_meanwhile_fires,
+        a_timer_still_to_come_is_kept,
+        dead_letters_are_kept,
+        interruptions_and_attempts_are_kept,
+        an_old_token_stays_dead,
+        ids_go_on_rising,
+        counts_and_large_payloads_are_kept,;
+}
+
+/// The moment now, by the clock that the queue reads too.
+fn now() -> pulk::Timestamp {
+    use pulk::clock::Clock;
+    pulk::clock::SystemClock.now()
+}
+
+/// What the queue says of a job.
+async fn state_of(queue: &Harness, id: pulk::JobId) -> Option<pulk::JobState> {
+    match queue.job(id).await {
+        Ok(job) => Some(job.state),
+        Err(error) => {
+            assert_eq!(error.kind(), pulk::ErrorKind::NotFound);
+            None
+        }
+    }
+}
