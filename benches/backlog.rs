@@ -97,7 +97,8 @@ async fn drain(address: &str, jobs: usize) {
         let claimed = answer["jobs"].as_array().unwrap();
         assert!(!claimed.is_empty(), "{done} of {jobs} jobs came back");
         let token = |job: &serde_json::Value| job["lease"]["token"].clone();
-        let ack = |job| serde_json::json!({ "id": job["id"], "token": token(job) });
+        let ack =
+            |job: &serde_json::Value| serde_json::json!({ "id": job["id"], "token": token(job) });
         acks = claimed.iter().map(ack).collect();
         done += claimed.len();
     }

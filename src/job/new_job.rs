@@ -222,6 +222,10 @@ fn validate_name(field: &str, name: &str) -> Result<()> {
             format!("{} bytes are too many; at most {}", name.len(), limits::NAME_BYTES_MAX),
         ));
     }
+    if name == "." || name == ".." {
+        // In a URL these two are directories, and clients fold them away.
+        return Err(Error::invalid(field, format!("{name:?} can't be a part of a URL")));
+    }
     let odd = name.chars().find(|c| !c.is_ascii_alphanumeric() && !"._-:/".contains(*c));
     match odd {
         Some(odd) => Err(Error::invalid(
@@ -258,6 +262,7 @@ mod tests {
         let field = |job: NewJob| job.validate().unwrap_err().field().unwrap().to_owned();
         assert_eq!(field(NewJob { kind: String::new(), ..good.clone() }), "kind");
         assert_eq!(field(NewJob { queue: "a b".into(), ..good.clone() }), "queue");
+        assert_eq!(field(NewJob { queue: "..".into(), ..good.clone() }), "queue");
         assert_eq!(field(NewJob { queue: "q".repeat(129), ..good.clone() }), "queue");
         assert_eq!(field(NewJob { max_attempts: Some(0), ..good.clone() }), "max_attempts");
         assert_eq!(field(NewJob { timeout_ms: Some(0), ..good.clone() }), "timeout_ms");
