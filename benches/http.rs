@@ -1,7 +1,8 @@
 //! What the server reaches beside an empty one: `cargo bench --bench http`.
 //!
 //! In one run, round by round: 64 connections enqueue one job a request at the real binary, then
-//! send the same requests to an axum server whose handler only reads the body. Both run in a
+//! send the same requests to the same axum server (threads, layers) with a handler that only reads
+//! the body. Both run in a
 //! process of their own; the load comes from this one. The median of the rounds counts.
 //!
 //! `PULK_BENCH_DIR` names the directory, `PULK_BENCH_ROUNDS` how often (5).
@@ -12,11 +13,15 @@ mod process;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use process::{Connection, Server};
+use pulk::api::ApiState;
+use pulk::clock::SystemClock;
+use pulk::{Config, Queue, StoreKind};
 
 const CONNECTIONS: usize = 64;
 const ROUND: Duration = Duration::from_secs(3);
@@ -24,15 +29,10 @@ const ROUND: Duration = Duration::from_secs(3);
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     if std::env::args().any(|argument| argument == "empty-server") {
-        return runtime_of_the_server().block_on(empty_server());
+        return pulk::server::runtime().unwrap().block_on(empty_server());
     }
     let rounds = std::env::var("PULK_BENCH_ROUNDS").ok().and_then(|text| text.parse().ok());
     runtime.block_on(run(rounds.unwrap_or(5)));
-}
-
-/// As the binary has it: a worker a core.
-fn runtime_of_the_server() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
 }
 
 async fn run(rounds: usize) {
@@ -95,26 +95,25 @@ async fn requests(address: String, body: Bytes, until: Instant) -> u32 {
     done
 }
 
-/// The same server with nothing behind it.
+/// The same server, with everything that lies round a route, and a handler that reads the body.
 async fn empty_server() {
-    async fn read(
-        body: Bytes,
-    ) -> (axum::http::StatusCode, [(&'static str, &'static str); 1], Bytes) {
-        assert!(!body.is_empty());
-        let reply = concat!(
-            r#"{"id":"01M839HZ1R0000005000000001","state":"ready","queue":"default","#,
-            r#""priority":"default","run_at":"2026-11-23T04:10:19.064Z"}"#,
-        );
-        let json = [("content-type", "application/json")];
-        (axum::http::StatusCode::CREATED, json, Bytes::from_static(reply.as_bytes()))
-    }
+    use axum::http::StatusCode;
     use axum::serve::ListenerExt;
+    async fn read(body: Bytes) -> (StatusCode, [(&'static str, &'static str); 1], Bytes) {
+        assert!(!body.is_empty());
+        let reply = br#"{"id":"01M839HZ1R0000005000000001","state":"ready","queue":"default",
+"priority":"default","run_at":"2026-11-23T04:10:19.064Z"}"#;
+        let json = [("content-type", "application/json")];
+        (StatusCode::CREATED, json, Bytes::from_static(reply))
+    }
+    let config = Config { store: StoreKind::Memory, ..Config::default() };
+    let state = ApiState::starting(config.clone(), Arc::new(SystemClock));
+    state.opened(Queue::open(config).await.unwrap());
+    let routes = axum::Router::new().route("/v1/jobs", axum::routing::post(read));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     eprintln!("address={}", listener.local_addr().unwrap());
     let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
-    axum::serve(listener, axum::Router::new().route("/v1/jobs", axum::routing::post(read)))
-        .await
-        .unwrap();
+    axum::serve(listener, pulk::api::layered(routes, state)).await.unwrap();
 }
 
 fn median(numbers: impl Iterator<Item = f64>) -> f64 {

@@ -108,7 +108,7 @@ impl ApiState {
 
 /// All routes.
 pub fn router(state: ApiState) -> Router {
-    Router::new()
+    let routes = Router::new()
         .route("/v1/jobs", post(jobs::enqueue))
         .route("/v1/jobs/batch", post(jobs::enqueue_many))
         .route("/v1/jobs/{id}", get(jobs::show))
@@ -130,7 +130,14 @@ pub fn router(state: ApiState) -> Router {
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/q/metrics", get(metrics::show))
-        .route("/metrics", get(metrics::show))
+        .route("/metrics", get(metrics::show));
+    layered(routes, state)
+}
+
+/// Some routes with all that lies round every route: what unknown calls get, panics caught, each
+/// request measured.
+pub fn layered(routes: Router<ApiState>, state: ApiState) -> Router {
+    routes
         .fallback(error::unknown_route)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(CatchPanicLayer::custom(error::panicked))

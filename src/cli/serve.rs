@@ -112,10 +112,7 @@ pub(super) fn run(arguments: ServeArguments) -> Result<()> {
     start_log(&arguments.log, arguments.log_format)?;
     let options = arguments.options();
     options.config.validate()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|reason| failed(format!("the process gets no threads: {reason}")))?;
+    let runtime = server::runtime()?;
     let served = runtime.block_on(server::serve(options));
     // A store that is still being opened must not hold up the end.
     runtime.shutdown_background();
