@@ -13,9 +13,13 @@
 pub(crate) mod codec;
 pub(crate) mod data_dir;
 pub(crate) mod format;
+pub(crate) mod journal;
+mod journaled;
 pub(crate) mod key;
 pub mod memory;
 pub mod sled;
+
+pub use journaled::JournaledStore;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -77,6 +81,18 @@ impl Tree {
         Tree::Payload,
         Tree::Damaged,
     ];
+
+    /// The number of the tree in the journal: its place in [`Tree::ALL`], which never changes.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        Tree::ALL.iter().position(|tree| *tree == self).unwrap_or_default() as u8
+    }
+
+    /// The tree with this number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Tree> {
+        Tree::ALL.get(usize::from(number)).copied()
+    }
 
     /// The name of the tree in the store.
     #[must_use]
@@ -162,7 +178,7 @@ pub trait Store: Send + Sync {
 pub fn open(kind: StoreKind, data_dir: &Path) -> Result<Arc<dyn Store>> {
     match kind {
         StoreKind::Memory => Ok(Arc::new(memory::MemoryStore::new())),
-        StoreKind::Sled => Ok(Arc::new(sled::SledStore::open(data_dir)?)),
+        StoreKind::Sled => Ok(Arc::new(JournaledStore::open(data_dir)?)),
     }
 }
 
@@ -226,6 +242,22 @@ impl WriteSet {
         range: KeyRange,
     ) -> impl DoubleEndedIterator<Item = (&Vec<u8>, &Option<Bytes>)> {
         self.trees.get(&tree).into_iter().flat_map(move |keys| keys.range(range.clone()))
+    }
+
+    /// Adds the writes of a later set, which stand for those before it under the same keys.
+    pub fn merge(&mut self, later: WriteSet) {
+        for (tree, keys) in later.into_trees() {
+            for (key, value) in keys {
+                self.write(tree, key, value);
+            }
+        }
+    }
+
+    /// All writes in the order of trees and keys, without giving them away.
+    pub fn iter(&self) -> impl Iterator<Item = (Tree, &Vec<u8>, &Option<Bytes>)> {
+        self.trees
+            .iter()
+            .flat_map(|(tree, keys)| keys.iter().map(move |(key, value)| (*tree, key, value)))
     }
 
     /// All writes, tree by tree, each in the order of its keys.

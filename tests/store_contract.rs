@@ -10,7 +10,9 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use pulk::store::memory::MemoryStore;
 use pulk::store::sled::SledStore;
-use pulk::store::{COMMIT_BYTES_MAX, Direction, KeyRange, Store, Tree, VALUE_BYTES_MAX, WriteSet};
+use pulk::store::{
+    COMMIT_BYTES_MAX, Direction, JournaledStore, KeyRange, Store, Tree, VALUE_BYTES_MAX, WriteSet,
+};
 use pulk::{ErrorKind, Priority};
 
 const ALL: KeyRange = (Bound::Unbounded, Bound::Unbounded);
@@ -35,10 +37,21 @@ impl Engine for Sled<'_> {
     }
 }
 
+/// The store of the product: a journal before sled.
+struct Journaled<'a>(&'a Path);
+
+impl Engine for Journaled<'_> {
+    fn open(&self) -> Box<dyn Store> {
+        Box::new(JournaledStore::open(self.0).unwrap())
+    }
+}
+
 fn on_every_engine(promise: impl Fn(&dyn Engine)) {
     promise(&MemoryStore::new());
     let dir = tempfile::tempdir().unwrap();
     promise(&Sled(dir.path()));
+    let dir = tempfile::tempdir().unwrap();
+    promise(&Journaled(dir.path()));
 }
 
 fn put(tree: Tree, entries: &[(&str, &str)]) -> WriteSet {

@@ -15,6 +15,9 @@ pub(crate) const HEADER_BYTES: usize = 6;
 /// No body is longer; bounds what decoding may allocate.
 const BODY_BYTES_MAX: u64 = 64 << 10;
 
+/// No body of a journal entry is longer: the largest commit, with what stands round its values.
+pub(crate) const JOURNAL_BODY_BYTES_MAX: u64 = 2 * crate::store::COMMIT_BYTES_MAX as u64;
+
 /// A record type with its number on disk.
 pub(crate) trait Record: Serialize + DeserializeOwned {
     /// Never changes, and is never used for another type.
@@ -60,6 +63,27 @@ pub(crate) fn encode_raw(kind: u8, body: &[u8]) -> Bytes {
 pub(crate) fn decode_raw(kind: u8, bytes: &Bytes) -> Result<Bytes, DecodeError> {
     open(kind, bytes)?;
     Ok(bytes.slice(HEADER_BYTES..))
+}
+
+/// The writes of one commit as the journal keeps them: tree, key, value or `None` for removed.
+pub(crate) type JournalBody = Vec<(u8, Bytes, Option<Bytes>)>;
+
+/// The body of a journal entry. It has no header: the journal puts its own before it.
+pub(crate) fn encode_journal_body(body: &JournalBody) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // As in `encode`: writing to a Vec cannot fail.
+    let written = journal_options().serialize_into(&mut bytes, body);
+    debug_assert!(written.is_ok(), "{written:?}");
+    bytes
+}
+
+/// The writes in the body of a journal entry whose checksum was right.
+pub(crate) fn decode_journal_body(bytes: &[u8]) -> Result<JournalBody, DecodeError> {
+    journal_options().deserialize(bytes).map_err(|_| DecodeError::Damaged("its body can't be read"))
+}
+
+fn journal_options() -> impl Options {
+    options().with_limit(JOURNAL_BODY_BYTES_MAX)
 }
 
 fn seal(kind: u8, mut bytes: Vec<u8>) -> Bytes {

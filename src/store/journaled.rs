@@ -1,0 +1,540 @@
+//! The store of the product: a journal before a sled database.
+//!
+//! # Overview
+//! A commit is appended to the journal and synced; then it is durable, and its writes are laid
+//! over the database in memory. When a journal file is full, a thread moves its writes into sled,
+//! in portions that keep sled's rules, and gives the file up. What was written twice meanwhile, or
+//! written and removed, reaches sled once or never.
+//!
+//! # Invariants
+//! - A key is read from the newest of: the writes of this journal file, those of the one being
+//!   moved, sled.
+//! - A journal file is given up only when all its writes are behind sled's own barrier.
+//! - What is being moved is forgotten by [`Store::commit`] alone: no scan sees it go.
+//!
+//! # Failure handling
+//! A journal that can't be appended to or synced, or a portion that sled refuses, poisons the
+//! store: every later commit fails, and opening finds out from the journal what there is.
+
+use std::fs;
+use std::io;
+use std::iter::Peekable;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+
+use super::data_dir::sync_dir;
+use super::journal::{self, Journal};
+use super::sled::SledStore;
+use super::{COMMIT_BYTES_MAX, Direction, Entry, KeyRange, Scan, Store, Tree, WriteSet};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A journal file of this size is moved into sled.
+const FILE_BYTES_FULL: u64 = 8 << 20;
+/// A journal file grows to at most so many times that; then commits wait until the one before it
+/// is moved.
+const FILE_GROWTH_MAX: u64 = 3;
+/// The most bytes of one portion that is moved into sled (its rule 4).
+const PORTION_BYTES: usize = 1 << 20;
+/// The most keys of one portion (the same rule).
+const PORTION_KEYS: usize = 300;
+
+/// A sled database behind a journal.
+pub struct JournaledStore {
+    sled: Arc<SledStore>,
+    over: RwLock<Over>,
+    mover: Mutex<Option<Mover>>,
+    dir: PathBuf,
+    file_bytes_full: u64,
+}
+
+/// What lies over the database.
+struct Over {
+    /// None after closing.
+    journal: Option<Journal>,
+    /// The writes in the journal file.
+    active: WriteSet,
+    /// The writes of the file before it, while they are being moved.
+    moving: Option<Arc<WriteSet>>,
+    /// The first failure; the store is poisoned.
+    failure: Option<Error>,
+}
+
+/// The thread that moves writes into sled.
+struct Mover {
+    orders: Sender<(Arc<WriteSet>, PathBuf)>,
+    moved: Receiver<Result<()>>,
+    thread: JoinHandle<()>,
+}
+
+impl JournaledStore {
+    /// Opens the store in a directory, and makes it when it is missing. What an unclean end left
+    /// in the journal is moved into sled first.
+    ///
+    /// # Errors
+    /// [`Storage`](ErrorKind::Storage), [`Locked`](ErrorKind::Locked) or
+    /// [`Corrupt`](ErrorKind::Corrupt), with what to do about it.
+    pub fn open(dir: &Path) -> Result<JournaledStore> {
+        Self::open_with(dir, FILE_BYTES_FULL)
+    }
+
+    fn open_with(dir: &Path, file_bytes_full: u64) -> Result<JournaledStore> {
+        let sled = Arc::new(SledStore::open(dir)?);
+        let files = journal::files(dir).map_err(|error| unusable(dir, &error))?;
+        let mut all = WriteSet::default();
+        for (place, (number, path)) in files.iter().enumerate() {
+            for writes in journal::read(path, *number, place + 1 == files.len())? {
+                all.merge(writes);
+            }
+        }
+        move_into(&sled, all.iter())?;
+        for (_, path) in &files {
+            give_up(dir, path).map_err(|error| unusable(dir, &error))?;
+        }
+        let next = files.last().map_or(1, |(number, _)| number + 1);
+        let journal = Journal::create(dir, next).map_err(|error| unusable(dir, &error))?;
+        let over = Over {
+            journal: Some(journal),
+            active: WriteSet::default(),
+            moving: None,
+            failure: None,
+        };
+        let mover = Mover::start(sled.clone(), dir.to_owned())?;
+        Ok(JournaledStore {
+            sled,
+            over: RwLock::new(over),
+            mover: Mutex::new(Some(mover)),
+            dir: dir.to_owned(),
+            file_bytes_full,
+        })
+    }
+
+    fn over(&self) -> RwLockReadGuard<'_, Over> {
+        self.over.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn over_mut(&self) -> RwLockWriteGuard<'_, Over> {
+        self.over.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what was moved, and has a full file moved. Waits only when the next one is full too.
+    fn keep_moving(&self, over: &mut Over) -> Result<()> {
+        let bytes = over.journal.as_ref().map_or(0, Journal::bytes);
+        let mover = self.mover.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mover) = mover.as_ref() else { return Err(closed()) };
+        if over.moving.is_some() {
+            let done = if bytes < FILE_GROWTH_MAX * self.file_bytes_full {
+                mover.moved.try_recv().ok()
+            } else {
+                Some(mover.moved.recv().unwrap_or_else(|_| Err(closed())))
+            };
+            if let Some(done) = done {
+                done?;
+                over.moving = None;
+            }
+        }
+        if over.moving.is_none() && bytes >= self.file_bytes_full {
+            let number = over.journal.as_ref().map_or(1, |journal| journal.number() + 1);
+            let next = Journal::create(&self.dir, number).map_err(|error| lost(&error))?;
+            if let Some(full) = over.journal.replace(next) {
+                let writes = Arc::new(std::mem::take(&mut over.active));
+                over.moving = Some(writes.clone());
+                mover.orders.send((writes, full.path().to_owned())).map_err(|_| closed())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn append(&self, over: &mut Over, writes: WriteSet) -> Result<()> {
+        let journal = over.journal.as_mut().ok_or_else(closed)?;
+        journal.append(&writes).map_err(|error| lost(&error))?;
+        over.active.merge(writes);
+        self.keep_moving(over)
+    }
+}
+
+impl Store for JournaledStore {
+    fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<Bytes>> {
+        match self.over().get(tree, key) {
+            Some(pending) => Ok(pending.clone()),
+            None => self.sled.get(tree, key),
+        }
+    }
+
+    fn scan(&self, tree: Tree, range: KeyRange, direction: Direction) -> Scan<'_> {
+        let stored = self.sled.scan(tree, range.clone(), direction).peekable();
+        Box::new(OverScan { over: self.over(), stored, tree, range, direction })
+    }
+
+    fn commit(&self, writes: WriteSet) -> Result<()> {
+        if writes.bytes() > COMMIT_BYTES_MAX {
+            return Err(Error::too_large(
+                "commit",
+                format!("{} bytes are more than the {COMMIT_BYTES_MAX} allowed", writes.bytes()),
+            ));
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let mut over = self.over_mut();
+        if let Some(failure) = &over.failure {
+            return Err(failure.clone());
+        }
+        let appended = self.append(&mut over, writes);
+        if let Err(error) = &appended {
+            over.failure = Some(error.clone());
+        }
+        appended
+    }
+
+    fn disk_bytes(&self) -> Result<u64> {
+        let journals = journal::files(&self.dir).map_err(|error| lost(&error))?;
+        let bytes = journals.iter().filter_map(|(_, path)| fs::metadata(path).ok());
+        Ok(self.sled.disk_bytes()? + bytes.map(|found| found.len()).sum::<u64>())
+    }
+
+    fn problems(&self) -> Result<Vec<String>> {
+        self.sled.problems()
+    }
+
+    /// Moves what is left into sled, so that an orderly end leaves no journal.
+    fn close(&self) -> Result<()> {
+        let mover = self.mover.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mover) = mover else { return Ok(()) };
+        let mut over = self.over_mut();
+        let moved = if over.moving.is_some() {
+            mover.moved.recv().unwrap_or_else(|_| Err(closed()))
+        } else {
+            Ok(())
+        };
+        mover.stop();
+        let left = over.journal.take();
+        if let Some(failure) = over.failure.clone() {
+            return Err(failure);
+        }
+        moved?;
+        over.moving = None;
+        let active = std::mem::take(&mut over.active);
+        drop(over);
+        move_into(&self.sled, active.iter())?;
+        if let Some(journal) = left {
+            give_up(&self.dir, journal.path()).map_err(|error| lost(&error))?;
+        }
+        self.sled.close()
+    }
+}
+
+impl Drop for JournaledStore {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "closing the store failed");
+        }
+    }
+}
+
+impl Mover {
+    fn start(sled: Arc<SledStore>, dir: PathBuf) -> Result<Mover> {
+        let (orders, received) = mpsc::channel::<(Arc<WriteSet>, PathBuf)>();
+        let (tell, moved) = mpsc::channel();
+        let run = move || {
+            while let Ok((writes, path)) = received.recv() {
+                let done = move_into(&sled, writes.iter())
+                    .and_then(|()| give_up(&dir, &path).map_err(|error| lost(&error)));
+                if tell.send(done).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("pulk-mover".to_owned()).spawn(run).map_err(
+            |error| Error::new(ErrorKind::Storage, format!("no thread can be started: {error}")),
+        )?;
+        Ok(Mover { orders, moved, thread })
+    }
+
+    fn stop(self) {
+        drop(self.orders);
+        // Whether it panicked does not matter any more: what it was to do is in the journal.
+        let _ = self.thread.join();
+    }
+}
+
+/// Moves writes into sled, in portions, each behind sled's barrier when this returns.
+fn move_into<'a>(
+    sled: &SledStore,
+    writes: impl Iterator<Item = (Tree, &'a Vec<u8>, &'a Option<Bytes>)>,
+) -> Result<()> {
+    let (mut portion, mut keys) = (WriteSet::default(), 0);
+    for (tree, key, value) in writes {
+        match value {
+            Some(value) => portion.put(tree, key.clone(), value.clone()),
+            None => portion.remove(tree, key.clone()),
+        }
+        keys += 1;
+        if keys == PORTION_KEYS || portion.bytes() >= PORTION_BYTES {
+            sled.commit(std::mem::take(&mut portion))?;
+            keys = 0;
+        }
+    }
+    sled.commit(portion)
+}
+
+/// Removes a journal file whose writes are in sled.
+fn give_up(dir: &Path, path: &Path) -> io::Result<()> {
+    fs::remove_file(path)?;
+    sync_dir(dir)
+}
+
+impl Over {
+    fn get(&self, tree: Tree, key: &[u8]) -> Option<&Option<Bytes>> {
+        let moving = self.moving.as_ref();
+        self.active.get(tree, key).or_else(|| moving.and_then(|moving| moving.get(tree, key)))
+    }
+
+    /// The first pending write of a range, from the side that a scan comes from.
+    fn first(
+        &self,
+        tree: Tree,
+        range: &KeyRange,
+        direction: Direction,
+    ) -> Option<(&Vec<u8>, &Option<Bytes>)> {
+        let first_of = |writes: &'_ WriteSet| -> Option<Vec<u8>> {
+            let mut found = writes.range(tree, range.clone());
+            let found = match direction {
+                Direction::Ascending => found.next(),
+                Direction::Descending => found.next_back(),
+            };
+            found.map(|(key, _)| key.clone())
+        };
+        let keys = [first_of(&self.active), self.moving.as_deref().and_then(first_of)];
+        let keys = keys.into_iter().flatten();
+        let key = match direction {
+            Direction::Ascending => keys.min(),
+            Direction::Descending => keys.max(),
+        }?;
+        let exactly = (Bound::Included(key.clone()), Bound::Included(key));
+        let newest = self.active.range(tree, exactly.clone()).next();
+        newest.or_else(|| self.moving.as_deref().and_then(|m| m.range(tree, exactly).next()))
+    }
+}
+
+/// A scan over the pending writes and sled together. While it lives, nothing is committed.
+struct OverScan<'a> {
+    over: RwLockReadGuard<'a, Over>,
+    stored: Peekable<Scan<'a>>,
+    tree: Tree,
+    /// What of the range the pending writes have still to give.
+    range: KeyRange,
+    direction: Direction,
+}
+
+impl Iterator for OverScan<'_> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let pending = match is_empty(&self.range) {
+                true => None,
+                false => self.over.first(self.tree, &self.range, self.direction),
+            };
+            let Some((key, value)) = pending else { return self.stored.next() };
+            match self.stored.peek() {
+                Some(Err(_)) => return self.stored.next(),
+                Some(Ok((stored, _))) if stored == key => drop(self.stored.next()),
+                Some(Ok((stored, _)))
+                    if (stored < key) == (self.direction == Direction::Ascending) =>
+                {
+                    return self.stored.next();
+                }
+                Some(Ok(_)) | None => {}
+            }
+            match self.direction {
+                Direction::Ascending => self.range.0 = Bound::Excluded(key.clone()),
+                Direction::Descending => self.range.1 = Bound::Excluded(key.clone()),
+            }
+            if let Some(value) = value {
+                return Some(Ok((key.clone(), value.clone())));
+            }
+        }
+    }
+}
+
+/// True for a range that no map takes because it ends where it begins, or before.
+fn is_empty((from, until): &KeyRange) -> bool {
+    match (from, until) {
+        (Bound::Excluded(from), Bound::Excluded(until)) => from >= until,
+        (
+            Bound::Included(from) | Bound::Excluded(from),
+            Bound::Included(until) | Bound::Excluded(until),
+        ) => from > until,
+        _ => false,
+    }
+}
+
+fn unusable(dir: &Path, error: &io::Error) -> Error {
+    let dir = dir.display();
+    Error::new(ErrorKind::Storage, format!("the journal in {dir} can't be used: {error}"))
+}
+
+fn lost(error: &io::Error) -> Error {
+    Error::new(
+        ErrorKind::Poisoned,
+        format!(
+            "the store failed: the journal: {error}; restart the process, what was acknowledged \
+             is safe"
+        ),
+    )
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Poisoned, "the store is closed; open the queue again")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Files so small that most histories move some.
+    const TEST_FILE_BYTES_FULL: u64 = 400;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Commit(Vec<(u8, Option<u8>)>),
+        /// Close, and open again.
+        Reopen,
+        /// Open what a killed process would have left.
+        Kill,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let write = (0..40u8, prop::option::weighted(0.7, any::<u8>()));
+        prop_oneof![
+            8 => prop::collection::vec(write, 1..8).prop_map(Step::Commit),
+            1 => Just(Step::Reopen),
+            1 => Just(Step::Kill),
+        ]
+    }
+
+    fn open(dir: &Path) -> JournaledStore {
+        JournaledStore::open_with(dir, TEST_FILE_BYTES_FULL).unwrap()
+    }
+
+    /// The files as they are, in another directory: what is in the page cache outlives a process.
+    fn copy_of(dir: &Path) -> tempfile::TempDir {
+        fn copy(from: &Path, to: &Path) {
+            for entry in fs::read_dir(from).unwrap() {
+                let entry = entry.unwrap();
+                let to = to.join(entry.file_name());
+                if entry.file_type().unwrap().is_dir() {
+                    fs::create_dir(&to).unwrap();
+                    copy(&entry.path(), &to);
+                } else {
+                    fs::copy(entry.path(), to).unwrap();
+                }
+            }
+        }
+        let into = tempfile::tempdir().unwrap();
+        copy(dir, into.path());
+        into
+    }
+
+    /// Waits until nothing is being moved, so that the files stand still.
+    fn settle(store: &JournaledStore) {
+        let mut over = store.over_mut();
+        if over.moving.is_some() {
+            let mover = store.mover.lock().unwrap();
+            mover.as_ref().unwrap().moved.recv().unwrap().unwrap();
+            over.moving = None;
+        }
+    }
+
+    fn check(store: &JournaledStore, model: &BTreeMap<Vec<u8>, Bytes>) {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let up = store.scan(Tree::Dead, all.clone(), Direction::Ascending);
+        let up: Vec<Entry> = up.collect::<Result<_>>().unwrap();
+        let expected: Vec<Entry> = model.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        assert_eq!(up, expected);
+        let part = (Bound::Excluded(vec![9]), Bound::Included(vec![30]));
+        let down = store.scan(Tree::Dead, part.clone(), Direction::Descending);
+        let down: Vec<Entry> = down.collect::<Result<_>>().unwrap();
+        let expected: Vec<Entry> =
+            model.range(part).rev().map(|(k, v)| (k.clone(), v.clone())).collect();
+        assert_eq!(down, expected);
+        for key in 0..40 {
+            assert_eq!(store.get(Tree::Dead, &[key]).unwrap().as_ref(), model.get(&vec![key]));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_history_reads_like_an_ordered_map(steps in prop::collection::vec(step(), 1..60)) {
+            let mut dir = tempfile::tempdir().unwrap();
+            let mut store = open(dir.path());
+            let mut model = BTreeMap::new();
+            for step in steps {
+                match step {
+                    Step::Commit(keys) => {
+                        let mut writes = WriteSet::default();
+                        for (key, value) in keys {
+                            let key = vec![key];
+                            match value {
+                                Some(value) => {
+                                    let value = Bytes::from(vec![value; 20]);
+                                    writes.put(Tree::Dead, key.clone(), value.clone());
+                                    model.insert(key, value);
+                                }
+                                None => {
+                                    writes.remove(Tree::Dead, key.clone());
+                                    model.remove(&key);
+                                }
+                            }
+                        }
+                        store.commit(writes).unwrap();
+                    }
+                    Step::Reopen => {
+                        store.close().unwrap();
+                        let left = journal::files(dir.path()).unwrap();
+                        prop_assert!(left.is_empty(), "an orderly end left {left:?}");
+                        store = open(dir.path());
+                    }
+                    Step::Kill => {
+                        settle(&store);
+                        let copy = copy_of(dir.path());
+                        drop(store);
+                        dir = copy;
+                        store = open(dir.path());
+                    }
+                }
+                check(&store, &model);
+            }
+        }
+    }
+
+    #[test]
+    fn writes_of_a_file_are_read_while_it_is_moved_and_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let mut model = BTreeMap::new();
+        for round in 0..100u8 {
+            for key in 0..10u8 {
+                let mut writes = WriteSet::default();
+                let value = Bytes::from(vec![round; 50]);
+                writes.put(Tree::Dead, vec![key], value.clone());
+                model.insert(vec![key], value);
+                store.commit(writes).unwrap();
+                check(&store, &model);
+            }
+        }
+        let files = journal::files(dir.path()).unwrap();
+        assert!(files.len() <= 2 && files[0].0 > 10, "files were moved and given up: {files:?}");
+    }
+}
