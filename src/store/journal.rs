@@ -3,7 +3,12 @@
 //! # Layout
 //! `DIR/journal.N`, N counting up. Each file is a row of entries:
 //! `"pulk" · length of the body u32 · crc32 u32 · body`, little-endian; the checksum covers N, the
-//! length and the body. A file is given up (its name removed) once all of it is in the trees.
+//! length and the body. The first entry of a file tells how many bytes the file before it has.
+//!
+//! Files are written over, not made anew: one whose writes are all in the trees becomes
+//! `DIR/journal.spare.N`, and that the next one. A sync of bytes that were there already need not
+//! write the file's length. What an older life left behind the last entry has another N in its
+//! checksums: no N is used twice, since the highest is in the name of one of these files.
 //!
 //! # Invariants
 //! - J1 An entry is whole and synced before its commit returns; the next one is appended after.
@@ -12,27 +17,31 @@
 //!   values, so replaying what is in the trees already changes nothing.
 //!
 //! # Failure handling
-//! An entry that can't be read and has anything but its own torn rest behind it is damage, not a
-//! crash: opening refuses, rather than leaving out what was acknowledged.
+//! An entry that can't be read and has a whole one behind it, or that the next file counts as
+//! written, is damage and no crash: opening refuses, rather than leaving out what was
+//! acknowledged.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::codec::{self, JOURNAL_BODY_BYTES_MAX, JournalBody};
+use super::codec::{self, JournalBody};
 use super::data_dir::sync_dir;
 use super::{Tree, WriteSet};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What every entry begins with.
 const MARK: &[u8; 4] = b"pulk";
-/// Bytes before the body of an entry.
-const HEADER_BYTES: usize = 12;
 /// How many bytes behind an entry that can't be read are checked for being whole entries. More
 /// than a payload that is made to look like entries may cost at opening.
 const LOOK_BEHIND_BYTES: usize = 256 << 20;
+
+/// What the names of files begin with that may be written over.
+const SPARE: &str = "journal.spare.";
+/// In the place of a tree's number: the length of the file before.
+const LENGTH_BEFORE: u8 = u8::MAX;
 
 /// The file that commits are appended to.
 #[derive(Debug)]
@@ -44,24 +53,49 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Begins a new file; it is there, by name, when this returns.
-    pub(crate) fn create(dir: &Path, number: u64) -> io::Result<Journal> {
+    /// Begins a file after one of `bytes_before`, in the spare one if there is one; otherwise it
+    /// is made with `prepared_bytes`. It is there, by name, when this returns.
+    pub(crate) fn begin(
+        dir: &Path,
+        number: u64,
+        bytes_before: u64,
+        prepared_bytes: u64,
+    ) -> io::Result<Journal> {
         let path = dir.join(format!("journal.{number}"));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        file.sync_all()?;
+        match spares(dir)?.first() {
+            Some((_, spare)) => fs::rename(spare, &path)?,
+            None => {
+                let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+                io::copy(&mut io::repeat(0).take(prepared_bytes), &mut file)?;
+                file.sync_all()?;
+            }
+        }
         sync_dir(dir)?;
-        Ok(Journal { file, path, number, bytes: 0 })
+        let file = OpenOptions::new().write(true).open(&path)?;
+        let mut journal = Journal { file, path, number, bytes: 0 };
+        let length = Bytes::copy_from_slice(&bytes_before.to_be_bytes());
+        journal.append_body(&vec![(LENGTH_BEFORE, length, None)])?;
+        Ok(journal)
     }
 
     /// Appends the writes of one commit, and returns when they are durable (J1).
     pub(crate) fn append(&mut self, writes: &WriteSet) -> io::Result<()> {
-        let entry = encode(self.number, writes);
+        let writes = writes.iter();
+        let body = writes
+            .map(|(tree, key, value)| (tree.number(), Bytes::copy_from_slice(key), value.clone()))
+            .collect();
+        self.append_body(&body)
+    }
+
+    fn append_body(&mut self, body: &JournalBody) -> io::Result<()> {
+        let entry = encode(self.number, body);
         self.file.write_all(&entry)?;
         self.file.sync_data()?;
         self.bytes += entry.len() as u64;
         Ok(())
     }
 
+    /// Bytes appended to this file.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -75,13 +109,40 @@ impl Journal {
     }
 }
 
+/// Takes the name from a file whose writes are in the trees; it may be written over from now on.
+/// One spare file is enough: those before it go.
+pub(crate) fn give_up(dir: &Path, (number, path): (u64, &Path)) -> io::Result<()> {
+    fs::rename(path, dir.join(format!("{SPARE}{number}")))?;
+    sync_dir(dir)?;
+    for (older, path) in spares(dir)? {
+        if older < number {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The number that no file of a directory has had yet.
+pub(crate) fn next_number(dir: &Path) -> io::Result<u64> {
+    let used = files(dir)?.into_iter().chain(spares(dir)?).map(|(number, _)| number);
+    Ok(used.max().unwrap_or(0) + 1)
+}
+
 /// The journal files of a directory, oldest first.
 pub(crate) fn files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    numbered(dir, "journal.")
+}
+
+fn spares(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    numbered(dir, SPARE)
+}
+
+fn numbered(dir: &Path, prefix: &str) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some(number) = name.strip_prefix("journal.").and_then(|n| n.parse().ok()) {
+        if let Some(number) = name.strip_prefix(prefix).and_then(|n| n.parse().ok()) {
             found.push((number, path));
         }
     }
@@ -89,42 +150,91 @@ pub(crate) fn files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// The commits in a file, in their order. `is_last` tells whether its end may be torn (J2).
-pub(crate) fn read(path: &Path, number: u64, is_last: bool) -> Result<Vec<WriteSet>> {
-    let bytes = fs::read(path).map_err(|error| {
-        let path = path.display();
-        Error::new(ErrorKind::Storage, format!("the journal {path} can't be read: {error}"))
-    })?;
+/// The commits in the journal files of a directory, in their order.
+///
+/// # Errors
+/// [`Storage`](ErrorKind::Storage) when a file can't be read or is damaged.
+pub(crate) fn read(files: &[(u64, PathBuf)]) -> Result<Vec<WriteSet>> {
     let mut commits = Vec::new();
-    let mut rest = bytes.as_slice();
-    while !rest.is_empty() {
-        match decode(number, rest) {
-            Some((writes, behind)) => {
-                commits.push(writes);
-                rest = behind;
-            }
-            None if is_last && is_torn_end(number, rest) => break,
-            None => {
-                return Err(Error::new(
-                    ErrorKind::Storage,
-                    format!(
-                        "the journal {} is damaged at byte {}: acknowledged jobs would be missing; \
-                         restore the data directory from a copy",
-                        path.display(),
-                        bytes.len() - rest.len()
-                    ),
-                ));
-            }
+    // Newest first: each file knows how long the one before it is.
+    let mut length: Option<u64> = None;
+    let mut newer: Option<u64> = None;
+    for (number, path) in files.iter().rev() {
+        let bytes = fs::read(path).map_err(|error| {
+            let path = path.display();
+            Error::new(ErrorKind::Storage, format!("the journal {path} can't be read: {error}"))
+        })?;
+        let found = read_file(*number, &bytes);
+        let ends_well = match length {
+            Some(length) => found.end as u64 == length,
+            None => is_torn_end(*number, bytes.get(found.end..).unwrap_or_default()),
+        };
+        if !ends_well || newer.is_some_and(|newer| newer != number + 1) {
+            return Err(damaged(path, found.end));
         }
+        // A file without its first entry was cut off while it was begun: it holds no commit, and
+        // the one before it is the last.
+        if let Some(length_before) = found.length_before {
+            (length, newer) = (Some(length_before), Some(*number));
+        }
+        commits.extend(found.commits.into_iter().rev());
     }
+    commits.reverse();
     Ok(commits)
 }
 
-/// True when what can't be read is one entry whose writing was cut off: nothing whole follows it.
-fn is_torn_end(number: u64, rest: &[u8]) -> bool {
-    if rest.len() > HEADER_BYTES + JOURNAL_BODY_BYTES_MAX as usize {
-        return false;
+fn damaged(path: &Path, at: usize) -> Error {
+    Error::new(
+        ErrorKind::Storage,
+        format!(
+            "the journal {} is damaged at byte {at}: acknowledged jobs would be missing; restore \
+             the data directory from a copy",
+            path.display()
+        ),
+    )
+}
+
+/// What a file holds, up to the first entry that can't be read.
+struct Found {
+    length_before: Option<u64>,
+    commits: Vec<WriteSet>,
+    end: usize,
+}
+
+fn read_file(number: u64, bytes: &[u8]) -> Found {
+    let mut found = Found { length_before: None, commits: Vec::new(), end: 0 };
+    while let Some((body, behind)) = decode(number, bytes.get(found.end..).unwrap_or_default()) {
+        match (found.length_before, body.as_slice()) {
+            (None, [(LENGTH_BEFORE, length, None)]) => {
+                let length = <[u8; 8]>::try_from(&**length).map(u64::from_be_bytes);
+                found.length_before = length.ok();
+            }
+            (Some(_), _) => match writes(body) {
+                Some(writes) => found.commits.push(writes),
+                None => break,
+            },
+            (None, _) => break,
+        }
+        found.end = bytes.len() - behind;
     }
+    found
+}
+
+fn writes(body: JournalBody) -> Option<WriteSet> {
+    let mut writes = WriteSet::default();
+    for (tree, key, value) in body {
+        let tree = Tree::from_number(tree)?;
+        match value {
+            Some(value) => writes.put(tree, key.into(), value),
+            None => writes.remove(tree, key.into()),
+        }
+    }
+    Some(writes)
+}
+
+/// True when nothing whole of this file follows: what can't be read was cut off while it was
+/// written, or is left from an older life of the file.
+fn is_torn_end(number: u64, rest: &[u8]) -> bool {
     let mut left = LOOK_BEHIND_BYTES;
     for at in 1..rest.len() {
         let later = rest.get(at..).unwrap_or_default();
@@ -132,7 +242,9 @@ fn is_torn_end(number: u64, rest: &[u8]) -> bool {
             if decode(number, later).is_some() {
                 return false;
             }
-            left = left.saturating_sub(later.len());
+            let claimed = later.get(4..8).and_then(|length| length.try_into().ok());
+            let claimed = claimed.map_or(0, |length| u32::from_le_bytes(length) as usize);
+            left = left.saturating_sub(claimed.min(later.len()));
             if left == 0 {
                 break;
             }
@@ -141,34 +253,22 @@ fn is_torn_end(number: u64, rest: &[u8]) -> bool {
     true
 }
 
-fn encode(number: u64, writes: &WriteSet) -> Vec<u8> {
-    let body: JournalBody = writes
-        .iter()
-        .map(|(tree, key, value)| (tree.number(), Bytes::copy_from_slice(key), value.clone()))
-        .collect();
-    let body = codec::encode_journal_body(&body);
+fn encode(number: u64, body: &JournalBody) -> Vec<u8> {
+    let body = codec::encode_journal_body(body);
     let length = (body.len() as u32).to_le_bytes();
     let sum = checksum(number, length, &body).to_le_bytes();
     [&MARK[..], &length, &sum, &body].concat()
 }
 
-/// The first entry, and what lies behind it.
-fn decode(number: u64, bytes: &[u8]) -> Option<(WriteSet, &[u8])> {
+/// The first entry, and how many bytes lie behind it.
+fn decode(number: u64, bytes: &[u8]) -> Option<(JournalBody, usize)> {
     let (length, rest) = bytes.strip_prefix(MARK)?.split_first_chunk::<4>()?;
     let (sum, rest) = rest.split_first_chunk::<4>()?;
     let (body, behind) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
     if checksum(number, *length, body) != u32::from_le_bytes(*sum) {
         return None;
     }
-    let mut writes = WriteSet::default();
-    for (tree, key, value) in codec::decode_journal_body(body).ok()? {
-        let tree = Tree::from_number(tree)?;
-        match value {
-            Some(value) => writes.put(tree, key.into(), value),
-            None => writes.remove(tree, key.into()),
-        }
-    }
-    Some((writes, behind))
+    Some((codec::decode_journal_body(body).ok()?, behind.len()))
 }
 
 fn checksum(number: u64, length: [u8; 4], body: &[u8]) -> u32 {
@@ -183,6 +283,8 @@ fn checksum(number: u64, length: [u8; 4], body: &[u8]) -> u32 {
 mod tests {
     use super::*;
 
+    const PREPARED_BYTES: u64 = 600;
+
     fn commit(number: u8) -> WriteSet {
         let mut writes = WriteSet::default();
         writes.put(Tree::Dead, vec![number], Bytes::from(vec![number; 20 + usize::from(number)]));
@@ -190,62 +292,121 @@ mod tests {
         writes
     }
 
-    fn written(commits: u8) -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = Journal::create(dir.path(), 3).unwrap();
-        for number in 0..commits {
+    fn commits(numbers: std::ops::Range<u8>) -> Vec<WriteSet> {
+        numbers.map(commit).collect()
+    }
+
+    fn append(journal: &mut Journal, numbers: std::ops::Range<u8>) {
+        for number in numbers {
             journal.append(&commit(number)).unwrap();
         }
-        let path = journal.path().to_owned();
-        assert_eq!(fs::metadata(&path).unwrap().len(), journal.bytes());
-        (dir, path)
+    }
+
+    /// Two files: the first in the spare one of an older life, five commits; the second new,
+    /// three commits. Gives the bytes of each that count.
+    fn written() -> (tempfile::TempDir, [usize; 2]) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut old = Journal::begin(dir.path(), 2, 0, PREPARED_BYTES).unwrap();
+        append(&mut old, 50..59);
+        give_up(dir.path(), (2, old.path())).unwrap();
+        assert_eq!(next_number(dir.path()).unwrap(), 3);
+        let mut first = Journal::begin(dir.path(), 3, old.bytes(), PREPARED_BYTES).unwrap();
+        append(&mut first, 0..5);
+        let mut second = Journal::begin(dir.path(), 4, first.bytes(), PREPARED_BYTES).unwrap();
+        append(&mut second, 5..8);
+        (dir, [first.bytes() as usize, second.bytes() as usize])
+    }
+
+    fn read_all(dir: &Path) -> Result<Vec<WriteSet>> {
+        read(&files(dir).unwrap())
+    }
+
+    fn last_entry() -> usize {
+        let body = vec![
+            (Tree::Timers.number(), Bytes::from(vec![7, 7]), None),
+            (Tree::Dead.number(), Bytes::from(vec![7]), Some(Bytes::from(vec![7; 27]))),
+        ];
+        encode(4, &body).len()
     }
 
     #[test]
     fn commits_are_read_back_in_their_order() {
-        let (dir, path) = written(5);
-        let commits = read(&path, 3, false).unwrap();
-        assert_eq!(commits, (0..5).map(commit).collect::<Vec<_>>());
-        assert_eq!(files(dir.path()).unwrap(), [(3, path)]);
+        let (dir, _) = written();
+        assert_eq!(read_all(dir.path()).unwrap(), commits(0..8));
+        assert_eq!(files(dir.path()).unwrap().len(), 2);
+        assert_eq!(read(&[]).unwrap(), []);
     }
 
     #[test]
     fn a_torn_last_entry_is_left_out_wherever_it_was_cut() {
-        let (_dir, path) = written(3);
+        let (dir, [_, end]) = written();
+        let path = dir.path().join("journal.4");
         let whole = fs::read(&path).unwrap();
-        let last = encode(3, &commit(2)).len();
-        for cut in whole.len() - last..whole.len() {
+        for cut in end - last_entry()..end {
             fs::write(&path, &whole[..cut]).unwrap();
-            assert_eq!(read(&path, 3, true).unwrap(), [commit(0), commit(1)], "cut at {cut}");
+            assert_eq!(read_all(dir.path()).unwrap(), commits(0..7), "cut at {cut}");
             // The file may have its full length, with sectors of it never written.
             let mut zeros = whole.clone();
             zeros[cut..].fill(0);
-            fs::write(&path, &zeros).unwrap();
-            let left = read(&path, 3, true).unwrap().len();
-            assert!(left == 2 || zeros == whole, "zeros from {cut}");
+            if zeros != whole {
+                fs::write(&path, &zeros).unwrap();
+                assert_eq!(read_all(dir.path()).unwrap(), commits(0..7), "zeros from {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_while_it_was_begun_holds_nothing() {
+        let (dir, _) = written();
+        let path = dir.path().join("journal.4");
+        for left in [0, 5, 20] {
+            let begun = fs::read(&path).unwrap()[..left].to_vec();
+            let into = tempfile::tempdir().unwrap();
+            fs::copy(dir.path().join("journal.3"), into.path().join("journal.3")).unwrap();
+            fs::write(into.path().join("journal.4"), begun).unwrap();
+            assert_eq!(read_all(into.path()).unwrap(), commits(0..5), "{left} bytes");
         }
     }
 
     #[test]
     fn a_flipped_bit_before_the_last_entry_is_damage_and_not_a_crash() {
-        let (_dir, path) = written(3);
-        let whole = fs::read(&path).unwrap();
-        let last = encode(3, &commit(2)).len();
-        for at in 0..whole.len() - last {
-            let mut bytes = whole.clone();
-            bytes[at] ^= 0x10;
-            fs::write(&path, &bytes).unwrap();
-            let refused = read(&path, 3, true).unwrap_err();
-            assert!(refused.to_string().contains("damaged at byte"), "{refused}");
+        let (dir, [first, second]) = written();
+        for (name, until) in [("journal.3", first), ("journal.4", second - last_entry())] {
+            let path = dir.path().join(name);
+            let whole = fs::read(&path).unwrap();
+            for at in 0..until {
+                let mut bytes = whole.clone();
+                bytes[at] ^= 0x10;
+                fs::write(&path, &bytes).unwrap();
+                let refused = read_all(dir.path()).unwrap_err();
+                assert!(refused.to_string().contains("damaged at byte"), "{name} {at}: {refused}");
+            }
+            fs::write(&path, &whole).unwrap();
         }
+        assert_eq!(read_all(dir.path()).unwrap().len(), 8);
     }
 
     #[test]
-    fn a_torn_entry_in_a_file_before_the_last_is_damage() {
-        let (_dir, path) = written(3);
-        let whole = fs::read(&path).unwrap();
-        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-        assert!(read(&path, 3, false).is_err());
-        assert_eq!(read(&path, 3, true).unwrap().len(), 2);
+    fn a_file_that_is_missing_between_two_is_damage() {
+        let (dir, [_, second]) = written();
+        let mut third = Journal::begin(dir.path(), 5, second as u64, PREPARED_BYTES).unwrap();
+        append(&mut third, 8..9);
+        assert_eq!(read_all(dir.path()).unwrap(), commits(0..9));
+        fs::remove_file(dir.path().join("journal.4")).unwrap();
+        assert!(read_all(dir.path()).is_err());
+    }
+
+    #[test]
+    fn what_an_older_life_of_a_file_left_is_never_read() {
+        let dir = tempfile::tempdir().unwrap();
+        for life in 1..20u8 {
+            let number = next_number(dir.path()).unwrap();
+            assert_eq!(number, u64::from(life));
+            let mut journal = Journal::begin(dir.path(), number, 0, PREPARED_BYTES).unwrap();
+            append(&mut journal, life..life + 20 - life % 7);
+            assert_eq!(read_all(dir.path()).unwrap(), commits(life..life + 20 - life % 7));
+            give_up(dir.path(), (number, journal.path())).unwrap();
+            assert_eq!(spares(dir.path()).unwrap().len(), 1);
+        }
     }
 }

@@ -27,7 +27,6 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
-use super::data_dir::sync_dir;
 use super::journal::{self, Journal};
 use super::sled::SledStore;
 use super::{COMMIT_BYTES_MAX, Direction, Entry, KeyRange, Scan, Store, Tree, WriteSet};
@@ -64,9 +63,12 @@ struct Over {
     failure: Option<Error>,
 }
 
+/// The writes of a journal file, its number and its path.
+type Order = (Arc<WriteSet>, u64, PathBuf);
+
 /// The thread that moves writes into sled.
 struct Mover {
-    orders: Sender<(Arc<WriteSet>, PathBuf)>,
+    orders: Sender<Order>,
     moved: Receiver<Result<()>>,
     thread: JoinHandle<()>,
 }
@@ -86,17 +88,16 @@ impl JournaledStore {
         let sled = Arc::new(SledStore::open(dir)?);
         let files = journal::files(dir).map_err(|error| unusable(dir, &error))?;
         let mut all = WriteSet::default();
-        for (place, (number, path)) in files.iter().enumerate() {
-            for writes in journal::read(path, *number, place + 1 == files.len())? {
-                all.merge(writes);
-            }
+        for writes in journal::read(&files)? {
+            all.merge(writes);
         }
         move_into(&sled, all.iter())?;
-        for (_, path) in &files {
-            give_up(dir, path).map_err(|error| unusable(dir, &error))?;
+        let next = journal::next_number(dir).map_err(|error| unusable(dir, &error))?;
+        for (number, path) in &files {
+            journal::give_up(dir, (*number, path)).map_err(|error| unusable(dir, &error))?;
         }
-        let next = files.last().map_or(1, |(number, _)| number + 1);
-        let journal = Journal::create(dir, next).map_err(|error| unusable(dir, &error))?;
+        let journal =
+            Journal::begin(dir, next, 0, file_bytes_full).map_err(|error| unusable(dir, &error))?;
         let over = Over {
             journal: Some(journal),
             active: WriteSet::default(),
@@ -139,11 +140,15 @@ impl JournaledStore {
         }
         if over.moving.is_none() && bytes >= self.file_bytes_full {
             let number = over.journal.as_ref().map_or(1, |journal| journal.number() + 1);
-            let next = Journal::create(&self.dir, number).map_err(|error| lost(&error))?;
+            let next = Journal::begin(&self.dir, number, bytes, self.file_bytes_full)
+                .map_err(|error| lost(&error))?;
             if let Some(full) = over.journal.replace(next) {
                 let writes = Arc::new(std::mem::take(&mut over.active));
                 over.moving = Some(writes.clone());
-                mover.orders.send((writes, full.path().to_owned())).map_err(|_| closed())?;
+                mover
+                    .orders
+                    .send((writes, full.number(), full.path().to_owned()))
+                    .map_err(|_| closed())?;
             }
         }
         Ok(())
@@ -222,7 +227,8 @@ impl Store for JournaledStore {
         drop(over);
         move_into(&self.sled, active.iter())?;
         if let Some(journal) = left {
-            give_up(&self.dir, journal.path()).map_err(|error| lost(&error))?;
+            journal::give_up(&self.dir, (journal.number(), journal.path()))
+                .map_err(|error| lost(&error))?;
         }
         self.sled.close()
     }
@@ -238,12 +244,13 @@ impl Drop for JournaledStore {
 
 impl Mover {
     fn start(sled: Arc<SledStore>, dir: PathBuf) -> Result<Mover> {
-        let (orders, received) = mpsc::channel::<(Arc<WriteSet>, PathBuf)>();
+        let (orders, received) = mpsc::channel::<Order>();
         let (tell, moved) = mpsc::channel();
         let run = move || {
-            while let Ok((writes, path)) = received.recv() {
-                let done = move_into(&sled, writes.iter())
-                    .and_then(|()| give_up(&dir, &path).map_err(|error| lost(&error)));
+            while let Ok((writes, number, path)) = received.recv() {
+                let done = move_into(&sled, writes.iter()).and_then(|()| {
+                    journal::give_up(&dir, (number, &path)).map_err(|error| lost(&error))
+                });
                 if tell.send(done).is_err() {
                     return;
                 }
@@ -280,12 +287,6 @@ fn move_into<'a>(
         }
     }
     sled.commit(portion)
-}
-
-/// Removes a journal file whose writes are in sled.
-fn give_up(dir: &Path, path: &Path) -> io::Result<()> {
-    fs::remove_file(path)?;
-    sync_dir(dir)
 }
 
 impl Over {
