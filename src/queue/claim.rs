@@ -312,6 +312,10 @@ impl QueueState {
             let (key, bytes) = entry?;
             let Some(id) = ChunkId::from_key(lane_id.priority, &key) else { continue };
             if !lane.begun.contains_key(&id.first_place) {
+                if contiguous {
+                    // What was removed before it need not be passed over again.
+                    lane.frontier = id.first_place;
+                }
                 return Ok(Some((id, bytes)));
             }
             contiguous &= lane.frontier <= id.first_place;

@@ -80,6 +80,9 @@ impl Lane {
     /// Begins a chunk: from now on its slots have a progress of their own.
     pub(crate) fn begin(&mut self, chunk: &Chunk) {
         let first_place = chunk.id.first_place;
+        if self.frontier == first_place {
+            self.frontier += 1;
+        }
         // What lies before a begun chunk has no neighbour to merge with but what lies before.
         match self.small_run.iter().position(|small| small.first_place == first_place) {
             Some(0) => drop(self.small_run.pop_front()),

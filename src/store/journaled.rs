@@ -16,10 +16,10 @@
 //! A journal that can't be appended to or synced, or a portion that sled refuses, poisons the
 //! store: every later commit fails, and opening finds out from the journal what there is.
 
+mod over;
+
 use std::fs;
 use std::io;
-use std::iter::Peekable;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -27,16 +27,17 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
+use self::over::{Over, OverScan};
 use super::journal::{self, Journal};
 use super::sled::SledStore;
-use super::{COMMIT_BYTES_MAX, Direction, Entry, KeyRange, Scan, Store, Tree, WriteSet};
+use super::{COMMIT_BYTES_MAX, Direction, KeyRange, Scan, Store, Tree, WriteSet};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A journal file of this size is moved into sled.
-const FILE_BYTES_FULL: u64 = 8 << 20;
+const FILE_BYTES_FULL: u64 = 4 << 20;
 /// A journal file grows to at most so many times that; then commits wait until the one before it
 /// is moved.
-const FILE_GROWTH_MAX: u64 = 3;
+const FILE_GROWTH_MAX: u64 = 2;
 /// The most bytes of one portion that is moved into sled (its rule 4).
 const PORTION_BYTES: usize = 1 << 20;
 /// The most keys of one portion (the same rule).
@@ -49,18 +50,6 @@ pub struct JournaledStore {
     mover: Mutex<Option<Mover>>,
     dir: PathBuf,
     file_bytes_full: u64,
-}
-
-/// What lies over the database.
-struct Over {
-    /// None after closing.
-    journal: Option<Journal>,
-    /// The writes in the journal file.
-    active: WriteSet,
-    /// The writes of the file before it, while they are being moved.
-    moving: Option<Arc<WriteSet>>,
-    /// The first failure; the store is poisoned.
-    failure: Option<Error>,
 }
 
 /// The writes of a journal file, its number and its path.
@@ -172,7 +161,7 @@ impl Store for JournaledStore {
 
     fn scan(&self, tree: Tree, range: KeyRange, direction: Direction) -> Scan<'_> {
         let stored = self.sled.scan(tree, range.clone(), direction).peekable();
-        Box::new(OverScan { over: self.over(), stored, tree, range, direction })
+        Box::new(OverScan::new(self.over(), stored, tree, range, direction))
     }
 
     fn commit(&self, writes: WriteSet) -> Result<()> {
@@ -289,92 +278,6 @@ fn move_into<'a>(
     sled.commit(portion)
 }
 
-impl Over {
-    fn get(&self, tree: Tree, key: &[u8]) -> Option<&Option<Bytes>> {
-        let moving = self.moving.as_ref();
-        self.active.get(tree, key).or_else(|| moving.and_then(|moving| moving.get(tree, key)))
-    }
-
-    /// The first pending write of a range, from the side that a scan comes from.
-    fn first(
-        &self,
-        tree: Tree,
-        range: &KeyRange,
-        direction: Direction,
-    ) -> Option<(&Vec<u8>, &Option<Bytes>)> {
-        let first_of = |writes: &'_ WriteSet| -> Option<Vec<u8>> {
-            let mut found = writes.range(tree, range.clone());
-            let found = match direction {
-                Direction::Ascending => found.next(),
-                Direction::Descending => found.next_back(),
-            };
-            found.map(|(key, _)| key.clone())
-        };
-        let keys = [first_of(&self.active), self.moving.as_deref().and_then(first_of)];
-        let keys = keys.into_iter().flatten();
-        let key = match direction {
-            Direction::Ascending => keys.min(),
-            Direction::Descending => keys.max(),
-        }?;
-        let exactly = (Bound::Included(key.clone()), Bound::Included(key));
-        let newest = self.active.range(tree, exactly.clone()).next();
-        newest.or_else(|| self.moving.as_deref().and_then(|m| m.range(tree, exactly).next()))
-    }
-}
-
-/// A scan over the pending writes and sled together. While it lives, nothing is committed.
-struct OverScan<'a> {
-    over: RwLockReadGuard<'a, Over>,
-    stored: Peekable<Scan<'a>>,
-    tree: Tree,
-    /// What of the range the pending writes have still to give.
-    range: KeyRange,
-    direction: Direction,
-}
-
-impl Iterator for OverScan<'_> {
-    type Item = Result<Entry>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let pending = match is_empty(&self.range) {
-                true => None,
-                false => self.over.first(self.tree, &self.range, self.direction),
-            };
-            let Some((key, value)) = pending else { return self.stored.next() };
-            match self.stored.peek() {
-                Some(Err(_)) => return self.stored.next(),
-                Some(Ok((stored, _))) if stored == key => drop(self.stored.next()),
-                Some(Ok((stored, _)))
-                    if (stored < key) == (self.direction == Direction::Ascending) =>
-                {
-                    return self.stored.next();
-                }
-                Some(Ok(_)) | None => {}
-            }
-            match self.direction {
-                Direction::Ascending => self.range.0 = Bound::Excluded(key.clone()),
-                Direction::Descending => self.range.1 = Bound::Excluded(key.clone()),
-            }
-            if let Some(value) = value {
-                return Some(Ok((key.clone(), value.clone())));
-            }
-        }
-    }
-}
-
-/// True for a range that no map takes because it ends where it begins, or before.
-fn is_empty((from, until): &KeyRange) -> bool {
-    match (from, until) {
-        (Bound::Excluded(from), Bound::Excluded(until)) => from >= until,
-        (
-            Bound::Included(from) | Bound::Excluded(from),
-            Bound::Included(until) | Bound::Excluded(until),
-        ) => from > until,
-        _ => false,
-    }
-}
-
 fn unusable(dir: &Path, error: &io::Error) -> Error {
     let dir = dir.display();
     Error::new(ErrorKind::Storage, format!("the journal in {dir} can't be used: {error}"))
@@ -397,10 +300,12 @@ fn closed() -> Error {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::ops::Bound;
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::store::Entry;
 
     /// Files so small that most histories move some.
     const TEST_FILE_BYTES_FULL: u64 = 400;
