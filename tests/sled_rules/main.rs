@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pulk::ErrorKind;
 use pulk::store::sled::SledStore;
-use pulk::store::{Direction, KeyRange, Store, Tree, VALUE_BYTES_MAX, WriteSet};
+use pulk::store::{Direction, JournaledStore, KeyRange, Store, Tree, VALUE_BYTES_MAX, WriteSet};
 
 const ALL: KeyRange = (Bound::Unbounded, Bound::Unbounded);
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -118,11 +118,11 @@ struct Call {
 }
 
 /// Runs the role `commit` under strace.
-fn trace(dir: &Path) -> Vec<Call> {
+fn trace(dir: &Path, role: &str) -> Vec<Call> {
     let trace = dir.with_file_name("trace");
-    let calls = "trace=pwrite64,fdatasync,fsync,rename,openat,ftruncate";
+    let calls = "trace=write,pwrite64,fdatasync,fsync,rename,openat,ftruncate";
     let program = ["strace", "-f", "-y", "-s", "0", "-e", calls, "-o", trace.to_str().unwrap()];
-    let child = child_command(&program, "commit", dir)
+    let child = child_command(&program, role, dir)
         .spawn()
         .expect("strace must be installed: this test reads the system calls of a commit");
     told(child);
@@ -149,11 +149,10 @@ fn trace(dir: &Path) -> Vec<Call> {
     seen
 }
 
-#[test]
-fn rule_2_a_commit_returns_only_after_a_sync_that_followed_its_last_write() {
-    let parent = tempfile::tempdir().unwrap();
-    let calls = trace(&parent.path().join("data"));
-    let on_database = |call: &&Call| call.subject.contains("/data/sled/db>");
+/// Holds ten traced commits to this: after the last write to the file, and before the commit
+/// returns, the file is synced.
+fn assert_synced_before_each_return(calls: &[Call], write: &str, file: &str) {
+    let on_file = |call: &&Call| call.subject.contains(file);
     let returns: Vec<usize> = calls
         .iter()
         .filter(|call| call.name == "openat" && call.subject.contains("/returned "))
@@ -164,12 +163,12 @@ fn rule_2_a_commit_returns_only_after_a_sync_that_followed_its_last_write() {
     for returned in returns {
         let last_write = calls
             .iter()
-            .filter(on_database)
-            .filter(|call| call.name == "pwrite64" && (before..returned).contains(&call.began))
+            .filter(on_file)
+            .filter(|call| call.name == write && (before..returned).contains(&call.began))
             .map(|call| call.ended)
             .max()
             .expect("a commit writes");
-        let synced = calls.iter().filter(on_database).any(|call| {
+        let synced = calls.iter().filter(on_file).any(|call| {
             call.name == "fdatasync" && call.began > last_write && call.ended < returned
         });
         assert!(synced, "no fdatasync between line {last_write} and line {returned}");
@@ -178,9 +177,23 @@ fn rule_2_a_commit_returns_only_after_a_sync_that_followed_its_last_write() {
 }
 
 #[test]
+fn rule_2_a_commit_returns_only_after_a_sync_that_followed_its_last_write() {
+    let parent = tempfile::tempdir().unwrap();
+    let calls = trace(&parent.path().join("data"), "commit");
+    assert_synced_before_each_return(&calls, "pwrite64", "/data/sled/db>");
+}
+
+#[test]
+fn a_commit_by_the_journal_returns_only_after_the_journal_is_synced() {
+    let parent = tempfile::tempdir().unwrap();
+    let calls = trace(&parent.path().join("data"), "commit by the journal");
+    assert_synced_before_each_return(&calls, "write", "/data/journal.1>");
+}
+
+#[test]
 fn a_new_database_is_durable_before_it_gets_its_name() {
     let parent = tempfile::tempdir().unwrap();
-    let calls = trace(&parent.path().join("data"));
+    let calls = trace(&parent.path().join("data"), "commit");
     let renamed = calls
         .iter()
         .find(|call| call.name == "rename" && call.subject.contains("data/sled.compact\""))

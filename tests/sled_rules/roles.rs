@@ -7,7 +7,8 @@ use super::*;
 /// Plays the role of this name on a data directory.
 pub(crate) fn play(role: &str, dir: &Path) {
     match role {
-        "commit" => commit(dir),
+        "commit" => commit(dir, &SledStore::open(dir).unwrap()),
+        "commit by the journal" => commit(dir, &JournaledStore::open(dir).unwrap()),
         "commit until it fails" => commit_until_it_fails(dir),
         "read it all" => read_it_all(dir),
         "hold" => hold(dir),
@@ -17,9 +18,8 @@ pub(crate) fn play(role: &str, dir: &Path) {
     }
 }
 
-fn commit(dir: &Path) {
+fn commit(dir: &Path, store: &dyn Store) {
     // Each file exists only when the commit before it has returned.
-    let store = SledStore::open(dir).unwrap();
     for number in 0..10 {
         store.commit(numbered(number, 20_000)).unwrap();
         fs::write(dir.with_file_name(format!("returned {number}")), "").unwrap();
