@@ -44,22 +44,14 @@ pub struct ServeOptions {
     pub shutdown_grace_ms: u64,
 }
 
-/// The threads that serve requests: one for each processor but the one that the writer and the
-/// disk keep busy, and at least one. On two processors, two threads for requests made single
-/// enqueues 10 % slower than one (`cargo bench --bench http`).
+/// The threads that serve requests: one for each processor.
 ///
 /// # Errors
 /// [`Conflict`](ErrorKind::Conflict) when the system gives the process no threads.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(processors.saturating_sub(1).max(1))
-        .enable_all()
-        .build()
-        .map_err(|reason| {
-            let sentence = format!("the process gets no threads: {reason}");
-            Error::new(ErrorKind::Conflict, sentence)
-        })
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|reason| {
+        Error::new(ErrorKind::Conflict, format!("the process gets no threads: {reason}"))
+    })
 }
 
 /// Runs a node until a signal stops it or its store fails.
