@@ -200,12 +200,10 @@ impl Store for JournaledStore {
         let mover = self.mover.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mover) = mover else { return Ok(()) };
         let mut over = self.over_mut();
-        let moved = if over.moving.is_some() {
-            mover.moved.recv().unwrap_or_else(|_| Err(closed()))
-        } else {
-            Ok(())
-        };
-        mover.stop();
+        // It ends with what it has at hand; an answer that was taken before does not come again.
+        let answer = mover.stop();
+        let moved =
+            if over.moving.is_some() { answer.unwrap_or_else(|| Err(closed())) } else { Ok(()) };
         let left = over.journal.take();
         if let Some(failure) = over.failure.clone() {
             return Err(failure);
@@ -251,10 +249,12 @@ impl Mover {
         Ok(Mover { orders, moved, thread })
     }
 
-    fn stop(self) {
+    /// Waits until the thread has ended; gives its last answer, if nobody has taken it.
+    fn stop(self) -> Option<Result<()>> {
         drop(self.orders);
         // Whether it panicked does not matter any more: what it was to do is in the journal.
         let _ = self.thread.join();
+        self.moved.try_recv().ok()
     }
 }
 
@@ -442,5 +442,18 @@ mod tests {
         }
         let files = journal::files(dir.path()).unwrap();
         assert!(files.len() <= 2 && files[0].0 > 10, "files were moved and given up: {files:?}");
+    }
+
+    #[test]
+    fn closing_after_a_move_that_failed_says_so_and_returns() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        // The mover finds no file to give up.
+        fs::remove_file(dir.path().join("journal.1")).unwrap();
+        let mut writes = WriteSet::default();
+        writes.put(Tree::Dead, vec![1], Bytes::from(vec![1; 50]));
+        let refused = (0..10_000).find_map(|_| store.commit(writes.clone()).err());
+        assert_eq!(refused.unwrap().kind(), ErrorKind::Poisoned);
+        assert_eq!(store.close().unwrap_err().kind(), ErrorKind::Poisoned);
     }
 }
