@@ -96,8 +96,11 @@ fn exit_code(kind: ErrorKind) -> u8 {
         ErrorKind::NotFound
         | ErrorKind::Conflict
         | ErrorKind::LeaseLost
+        | ErrorKind::Cancelled
         | ErrorKind::TooLarge
         | ErrorKind::Full
+        | ErrorKind::TooManyQueues
+        | ErrorKind::DiskFull
         | ErrorKind::Draining => EXIT_FAILED,
     }
 }

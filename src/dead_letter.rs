@@ -23,12 +23,19 @@ pub enum DeadReason {
     Crashed,
     /// A part of its payload was damaged on the disk.
     Damaged,
+    /// No worker started it in time.
+    Expired,
 }
 
 impl DeadReason {
     /// All reasons.
-    pub const ALL: [DeadReason; 4] =
-        [DeadReason::Exhausted, DeadReason::Rejected, DeadReason::Crashed, DeadReason::Damaged];
+    pub const ALL: [DeadReason; 5] = [
+        DeadReason::Exhausted,
+        DeadReason::Rejected,
+        DeadReason::Crashed,
+        DeadReason::Damaged,
+        DeadReason::Expired,
+    ];
 
     /// The lower-case name used in JSON and metric labels.
     #[must_use]
@@ -38,6 +45,7 @@ impl DeadReason {
             DeadReason::Rejected => "rejected",
             DeadReason::Crashed => "crashed",
             DeadReason::Damaged => "damaged",
+            DeadReason::Expired => "expired",
         }
     }
 }

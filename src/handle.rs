@@ -19,8 +19,8 @@ use crate::queue::enqueue::validate_batch;
 use crate::queue::extend::{validate_extend, validate_release};
 use crate::queue::state::{Context, QueueState};
 use crate::queue::{
-    Claim, Claimed, DeadPage, DeadQuery, Extended, Failed, Failure, QueueView, Released, Settle,
-    SettleOutcome, Snapshot,
+    Cancelled, Claim, Claimed, DeadPage, DeadQuery, Extended, Failed, Failure, QueueView, Released,
+    Settle, SettleOutcome, Snapshot,
 };
 use crate::store::{self, Store};
 
@@ -235,6 +235,16 @@ impl Queue {
     /// [`NotFound`](ErrorKind::NotFound) when it is done, or never was.
     pub async fn job(&self, id: JobId) -> Result<JobView> {
         self.call(0, move |state, _| state.job(id).map(Some)).await
+    }
+
+    /// Cancels a job. One that waits or is dead is gone; one that runs is gone when its lease
+    /// ends, and its holder learns it at its next extend, or by
+    /// [`Cancelled`](ErrorKind::Cancelled) at its ack, fail or release.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) when it is done, or never was.
+    pub async fn cancel(&self, id: JobId) -> Result<Cancelled> {
+        self.call(0, move |state, _| state.cancel(id).map(Some)).await
     }
 
     /// A page of dead letters, by queue and in each by the time they died.

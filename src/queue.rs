@@ -4,6 +4,7 @@
 //! and a source of chance) to its outcome. It reads through the [`draft`] and leaves its writes
 //! there; nothing here knows of threads, clocks, sockets or files.
 
+pub(crate) mod cancel;
 pub(crate) mod census;
 pub(crate) mod chunk;
 pub(crate) mod claim;
@@ -11,6 +12,7 @@ pub(crate) mod damage;
 pub(crate) mod draft;
 pub(crate) mod enqueue;
 pub(crate) mod event;
+pub(crate) mod expire;
 pub(crate) mod extend;
 pub(crate) mod inspect;
 pub(crate) mod lane;
@@ -23,9 +25,11 @@ pub(crate) mod replay;
 pub(crate) mod settle;
 pub(crate) mod state;
 pub(crate) mod tick;
+pub(crate) mod unique;
 pub(crate) mod view;
 
 pub use crate::job::StateCounts;
+pub use cancel::Cancelled;
 pub use census::{Report, doctor, examine};
 pub use claim::{
     CLAIM_BYTES_MAX, CLAIM_JOBS_MAX, CLAIM_NAMES_MAX, CLAIM_WAIT_MS_MAX, Claim, Claimed,

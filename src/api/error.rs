@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::BODY_BYTES_MAX;
 use crate::error::{Error, ErrorKind};
 
-/// How long a client should wait before it tries a node again, in seconds.
-const RETRY_AFTER_SECONDS: u32 = 1;
+/// How long a client should wait before it tries again when the error does not say, in seconds.
+const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// What a client is told when its call was not done.
 #[derive(Debug)]
@@ -21,11 +21,15 @@ pub(crate) struct Problem {
     code: &'static str,
     detail: Cow<'static, str>,
     field: Option<String>,
+    /// The job that stands in the way.
+    id: Option<String>,
+    retry_after_ms: Option<u64>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Problem { status, code, detail: detail.into(), field: None }
+        let detail = detail.into();
+        Problem { status, code, detail, field: None, id: None, retry_after_ms: None }
     }
 
     /// The stable code.
@@ -53,9 +57,16 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
-    fn retry_after_seconds(&self) -> Option<u32> {
-        matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-            .then_some(RETRY_AFTER_SECONDS)
+    /// What the error says, rounded up; a second where it says nothing and waiting may help.
+    fn retry_after_seconds(&self) -> Option<u64> {
+        let may_help = matches!(
+            self.status,
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::INSUFFICIENT_STORAGE
+        );
+        let told = self.retry_after_ms.map(|ms| ms.div_ceil(1_000).max(1));
+        told.or(may_help.then_some(RETRY_AFTER_SECONDS))
     }
 }
 
@@ -66,8 +77,11 @@ fn status_and_code(kind: ErrorKind) -> (StatusCode, &'static str) {
         ErrorKind::NotFound => (StatusCode::NOT_FOUND, "not_found"),
         ErrorKind::Conflict => (StatusCode::CONFLICT, "conflict"),
         ErrorKind::LeaseLost => (StatusCode::CONFLICT, "lease_lost"),
+        ErrorKind::Cancelled => (StatusCode::CONFLICT, "cancelled"),
         ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
         ErrorKind::Full => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
+        ErrorKind::TooManyQueues => (StatusCode::TOO_MANY_REQUESTS, "too_many_queues"),
+        ErrorKind::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
         ErrorKind::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         ErrorKind::Poisoned
         | ErrorKind::Corrupt
@@ -86,7 +100,9 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let (status, code) = status_and_code(error.kind());
         let field = error.field().map(str::to_owned);
-        Problem { status, code, detail: error.to_string().into(), field }
+        let id = error.job().map(str::to_owned);
+        let retry_after_ms = error.retry_after();
+        Problem { status, code, detail: error.to_string().into(), field, id, retry_after_ms }
     }
 }
 
@@ -99,6 +115,8 @@ struct ProblemReply<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
 }
 
 impl IntoResponse for Problem {
@@ -110,6 +128,7 @@ impl IntoResponse for Problem {
             code: self.code,
             detail: &self.detail,
             field: self.field.as_deref(),
+            id: self.id.as_deref(),
         };
         let body = serde_json::to_vec(&reply).unwrap_or_default();
         let mut response = (self.status, body).into_response();

@@ -155,6 +155,7 @@ impl ServeArguments {
                 max_ms: self.retry_max_ms,
                 jitter: self.retry_jitter,
             },
+            ..Config::default()
         };
         let (listen, shutdown_grace_ms) = (self.listen, self.shutdown_grace_ms);
         ServeOptions { config, listen, shutdown_grace_ms }

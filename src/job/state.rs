@@ -37,7 +37,7 @@ pub enum Move {
     Ack,
     /// Failed, with attempts left.
     Retry,
-    /// Failed for the last time, rejected, interrupted too often, or unreadable.
+    /// Failed for the last time, rejected, interrupted too often, not started in time, unreadable.
     Bury,
     /// Given back by its worker, or taken from a worker whose lease ran out.
     GiveBack,
@@ -45,6 +45,8 @@ pub enum Move {
     GiveBackLater,
     /// A dead letter put back to work.
     Replay,
+    /// Cancelled, replaced or purged.
+    Cancel,
 }
 
 impl JobState {
@@ -70,7 +72,7 @@ impl JobState {
     }
 
     /// The legal moves: from, by, to.
-    pub const LEGAL_MOVES: [(Option<JobState>, Move, Option<JobState>); 12] = [
+    pub const LEGAL_MOVES: [(Option<JobState>, Move, Option<JobState>); 18] = [
         (None, Move::Enqueue, Some(JobState::Ready)),
         (None, Move::Schedule, Some(JobState::Scheduled)),
         (Some(JobState::Scheduled), Move::Due, Some(JobState::Ready)),
@@ -83,6 +85,12 @@ impl JobState {
         (Some(JobState::Running), Move::GiveBack, Some(JobState::Ready)),
         (Some(JobState::Running), Move::GiveBackLater, Some(JobState::Scheduled)),
         (Some(JobState::Dead), Move::Replay, Some(JobState::Ready)),
+        (Some(JobState::Scheduled), Move::Bury, Some(JobState::Dead)),
+        (Some(JobState::Scheduled), Move::Cancel, None),
+        (Some(JobState::Ready), Move::Cancel, None),
+        (Some(JobState::Running), Move::Cancel, None),
+        (Some(JobState::Retrying), Move::Cancel, None),
+        (Some(JobState::Dead), Move::Cancel, None),
     ];
 
     /// The state after a move, or a [`Conflict`](ErrorKind::Conflict) where the move is not legal.
@@ -129,6 +137,7 @@ mod tests {
             Move::GiveBack,
             Move::GiveBackLater,
             Move::Replay,
+            Move::Cancel,
         ];
         let mut legal = 0;
         for from in states {

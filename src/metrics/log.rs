@@ -21,6 +21,9 @@ pub fn log_event(event: &Event) {
         Happened::Dead { id, reason } => {
             warn!(queue, priority, %id, %reason, "Job dead");
         }
+        Happened::Cancelled { id } => {
+            info!(queue, priority, %id, "Job cancelled");
+        }
         Happened::Replayed { id } => {
             info!(queue, priority, %id, "Job replayed");
         }

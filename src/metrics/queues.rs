@@ -79,6 +79,8 @@ struct Series {
     rejected: IntCounter,
     crashed: IntCounter,
     damaged: IntCounter,
+    dead_expired: IntCounter,
+    cancelled: IntCounter,
     duration_seconds: Histogram,
     wait_seconds: Histogram,
 }
@@ -105,6 +107,8 @@ impl Series {
             Happened::Dead { reason: DeadReason::Rejected, .. } => self.rejected.inc(),
             Happened::Dead { reason: DeadReason::Crashed, .. } => self.crashed.inc(),
             Happened::Dead { reason: DeadReason::Damaged, .. } => self.damaged.inc(),
+            Happened::Dead { reason: DeadReason::Expired, .. } => self.dead_expired.inc(),
+            Happened::Cancelled { .. } => self.cancelled.inc(),
             Happened::Replayed { .. } => {}
         }
     }
@@ -122,6 +126,7 @@ struct Vectors {
     failed: IntCounterVec,
     retried: IntCounterVec,
     interrupted: IntCounterVec,
+    cancelled: IntCounterVec,
     dead: IntCounterVec,
     duration_seconds: HistogramVec,
     wait_seconds: HistogramVec,
@@ -145,6 +150,7 @@ impl Vectors {
             failed: counter("pulk_jobs_failed_total", "Attempts that failed.")?,
             retried: counter("pulk_jobs_retried_total", "Failures that get another attempt.")?,
             interrupted: counter("pulk_jobs_interrupted_total", "Leases that ran out.")?,
+            cancelled: counter("pulk_jobs_cancelled_total", "Jobs cancelled, replaced or purged.")?,
             dead: registered(registry, IntCounterVec::new(dead, &["queue", "priority", "reason"]))?,
             duration_seconds: histogram(
                 "pulk_job_duration_seconds",
@@ -169,10 +175,12 @@ impl Vectors {
             failed: self.failed.with_label_values(&labels),
             retried: self.retried.with_label_values(&labels),
             interrupted: self.interrupted.with_label_values(&labels),
+            cancelled: self.cancelled.with_label_values(&labels),
             exhausted: dead(DeadReason::Exhausted),
             rejected: dead(DeadReason::Rejected),
             crashed: dead(DeadReason::Crashed),
             damaged: dead(DeadReason::Damaged),
+            dead_expired: dead(DeadReason::Expired),
             duration_seconds: self.duration_seconds.with_label_values(&labels),
             wait_seconds: self.wait_seconds.with_label_values(&labels),
         }

@@ -410,6 +410,7 @@ impl QueueState {
             timeout_at_ms: slot.job.timeout_ms.map(|timeout_ms| now.plus_ms(timeout_ms).as_ms()),
             worker: search.claim.worker.clone(),
             progress: None,
+            cancelled: false,
         };
         let token = LeaseToken { job: slot.id, delivery: lease.delivery };
         let attention_at = attention_at(&lease);
@@ -420,6 +421,8 @@ impl QueueState {
             lane.open.remove(&id.first_place);
         }
         self.mark_dirty(id);
+        // Started in time: it can't expire any more.
+        self.forget_expiry(slot.id, &slot.job);
         self.count(id.lane, Some(JobState::Ready), Move::Claim)?;
         self.tell(id.lane, Happened::Started { wait_ms: now.ms_since(slot.ready_at) });
         search.taken_bytes += payload.bytes().len();

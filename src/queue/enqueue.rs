@@ -78,7 +78,21 @@ impl QueueState {
                  new data directory",
             ));
         }
-        Ok(())
+        self.check_disk_room(jobs.iter().map(NewJob::weight_bytes).sum())
+    }
+
+    /// Refuses to take in so many bytes when they would touch what the disk keeps for acks.
+    pub(crate) fn check_disk_room(&self, bytes: usize) -> Result<()> {
+        match self.disk_room_bytes {
+            Some(room) if room < bytes as u64 => Err(Error::new(
+                ErrorKind::DiskFull,
+                format!(
+                    "the disk is full: {room} bytes are left beside those kept for acks, fails \
+                     and cancels; finish or purge jobs, or give the volume more room"
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn enqueue_one(&mut self, new: NewJob, now: Timestamp) -> Result<(LaneId, Enqueued)> {

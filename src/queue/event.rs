@@ -70,6 +70,11 @@ pub enum Happened {
         /// Why.
         reason: DeadReason,
     },
+    /// A job was cancelled, replaced or purged, and is gone.
+    Cancelled {
+        /// The job.
+        id: JobId,
+    },
     /// A dead letter was put back to work.
     Replayed {
         /// The job.

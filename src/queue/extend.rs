@@ -48,7 +48,7 @@ impl QueueState {
         progress: Option<u8>,
         context: &mut Context<'_>,
     ) -> Result<Extended> {
-        let Leased { chunk, slot, .. } = self.leased(token)?;
+        let Leased { chunk, slot, lease } = self.leased(token)?;
         let lease_ms = lease_ms.unwrap_or(LEASE_MS_DEFAULT);
         let lane = self.lanes.entry(chunk.id.lane).or_default();
         let begun = lane.begun.get_mut(&chunk.id.first_place);
@@ -62,7 +62,7 @@ impl QueueState {
             self.leases.insert((expires_at, chunk.id, slot));
         }
         self.mark_dirty(chunk.id);
-        Ok(Extended { expires_at, cancelled: false })
+        Ok(Extended { expires_at, cancelled: lease.cancelled })
     }
 
     /// Gives a job back, to be claimed again at once or after a delay.
@@ -72,7 +72,7 @@ impl QueueState {
         delay_ms: Option<u64>,
         context: &mut Context<'_>,
     ) -> Result<Released> {
-        let leased = self.leased(token)?;
+        let leased = self.leased_to_end(token)?;
         let now = context.now;
         let run_at = now.plus_ms(delay_ms.unwrap_or(0));
         if run_at <= now {

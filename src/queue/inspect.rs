@@ -179,6 +179,6 @@ impl QueueState {
     }
 }
 
-fn no_such_job(id: JobId) -> Error {
+pub(crate) fn no_such_job(id: JobId) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no job {id}: it is done, or it never was"))
 }

@@ -155,7 +155,7 @@ impl QueueState {
         Err(Error::new(ErrorKind::NotFound, format!("there is no dead letter {id}")))
     }
 
-    fn dead_record(
+    pub(crate) fn dead_record(
         &mut self,
         key: &[u8],
         id: JobId,

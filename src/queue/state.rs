@@ -67,6 +67,8 @@ pub(crate) struct QueueState {
     pub(crate) leases: BTreeSet<(Timestamp, ChunkId, usize)>,
     /// The first timer, if there is one.
     pub(crate) first_timer: Option<Timestamp>,
+    /// Bytes that the disk takes before the reserve is touched; `None` where there is no disk.
+    pub(crate) disk_room_bytes: Option<u64>,
     /// Where to go on re-filing timers after the clock stepped back.
     pub(crate) refile_from: Option<Vec<u8>>,
     /// The last time a command was applied with.
@@ -111,6 +113,7 @@ impl QueueState {
             last_served: PerPriority::default(),
             leases: BTreeSet::new(),
             first_timer: None,
+            disk_room_bytes: None,
             refile_from: None,
             last_now: Timestamp::default(),
             cache: ChunkCache::default(),
@@ -335,11 +338,19 @@ impl QueueState {
         self.draft.remove_live(id.lane.tree(), id.key(), chunk.record_bytes);
     }
 
-    /// Removes what a finished job leaves outside its slot.
-    pub(crate) fn forget_job(&mut self, id: JobId, moved: bool, payload: &PayloadRecord) {
+    /// Removes what a job that is gone leaves outside its slot, timer or dead letter.
+    pub(crate) fn forget_job(&mut self, id: JobId, moved: bool, job: &JobRecord) -> Result<()> {
         if moved {
             self.draft.remove(Tree::Location, key::job(id));
         }
+        self.forget_payload(id, &job.payload);
+        self.release_unique_key(id, job)?;
+        self.forget_expiry(id, job);
+        Ok(())
+    }
+
+    /// Removes the parts of a payload, if it has any.
+    pub(crate) fn forget_payload(&mut self, id: JobId, payload: &PayloadRecord) {
         for part in 0..payload.parts() {
             let bytes = self.payload_part_bytes(payload, part);
             self.draft.remove_live(Tree::Payload, key::payload_part(id, part), bytes);

@@ -74,6 +74,9 @@ impl QueueState {
     fn end_lease(&mut self, leased: &Leased, context: &mut Context<'_>) -> Result<()> {
         let Some(slot) = leased.chunk.slots.get(leased.slot) else { return Ok(()) };
         let (id, lane, now) = (slot.id, leased.lane(), context.now);
+        if leased.lease.cancelled {
+            return self.end_cancelled(leased);
+        }
         if leased.lease.timeout_at_ms.is_some_and(|timeout_at_ms| timeout_at_ms <= now.as_ms()) {
             let timeout_ms = slot.job.timeout_ms.unwrap_or_default();
             let failure = Failure {

@@ -11,6 +11,11 @@
 //! | dead | queue · died at · job | [`DeadRecord`] | truth |
 //! | location | job | [`LocationRecord`] | an index |
 //! | payload | job · part | raw bytes, kind [`PAYLOAD_PART_KIND`] | truth |
+//! | unique | 0 · queue · key | [`UniqueRecord`] | an index |
+//! | unique | 1 · queue · key | [`IdempotencyRecord`] | truth |
+//! | expiry | moment · what · job, or queue and key | empty | an index |
+//! | results | job | [`ResultRecord`] | truth |
+//! | replays | number | [`ReplayRecord`] | truth |
 //! | damaged | tree · key | the bytes as found | |
 //!
 //! A job lies in exactly one of: a ready slot that is not gone, a timer, a dead letter (I1).
@@ -111,6 +116,27 @@ pub(crate) struct JobRecord {
     pub(crate) deliveries: u32,
     /// The last failures, oldest first.
     pub(crate) errors: Vec<ErrorRecord>,
+    /// What few jobs have; the others pay one byte for it.
+    pub(crate) seldom: Option<Box<SeldomRecord>>,
+}
+
+/// What few jobs have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SeldomRecord {
+    /// Its unique key, held while it lives and is not dead.
+    pub(crate) unique: Option<UniqueKeyRecord>,
+    /// It becomes a dead letter when no worker has started it by then.
+    pub(crate) expires_ms: Option<u64>,
+    /// The replay of many that put it back to work last.
+    pub(crate) replay: Option<u64>,
+}
+
+/// A job's unique key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct UniqueKeyRecord {
+    pub(crate) key: String,
+    /// From then on the key is free, whatever the job does.
+    pub(crate) until_ms: Option<u64>,
 }
 
 /// What a job carries, or how much of it lies in parts.
@@ -181,6 +207,8 @@ pub(crate) struct LeaseRecord {
     pub(crate) timeout_at_ms: Option<u64>,
     pub(crate) worker: Option<String>,
     pub(crate) progress: Option<u8>,
+    /// Somebody cancelled the job: it is gone when the lease ends, in whatever way.
+    pub(crate) cancelled: bool,
 }
 
 /// A job that waits for a moment.
@@ -218,6 +246,62 @@ pub(crate) enum LocationRecord {
     Dead { died_at_ms: u64 },
 }
 
+/// Who holds a unique key.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct UniqueRecord {
+    pub(crate) job: u128,
+    pub(crate) until_ms: Option<u64>,
+}
+
+/// The answer that an idempotency key stands for. Queue, priority and birth are in the id.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct IdempotencyRecord {
+    pub(crate) job: u128,
+    pub(crate) run_at_ms: u64,
+    pub(crate) until_ms: u64,
+}
+
+/// What an acked job gave back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ResultRecord {
+    pub(crate) kind: String,
+    pub(crate) priority: u8,
+    pub(crate) attempt: u32,
+    pub(crate) finished_ms: u64,
+    pub(crate) until_ms: u64,
+    /// The text of one JSON value.
+    pub(crate) result: Bytes,
+}
+
+/// A replay of many dead letters, a few at a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ReplayRecord {
+    pub(crate) queue: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) reason: Option<DeadReason>,
+    pub(crate) error: Option<String>,
+    pub(crate) ids: Vec<u128>,
+    pub(crate) limit: Option<u64>,
+    pub(crate) rate_per_s: f64,
+    pub(crate) max_error_share: Option<f64>,
+    pub(crate) matched: u64,
+    pub(crate) replayed: u64,
+    pub(crate) skipped: u64,
+    pub(crate) died_again: u64,
+    pub(crate) started_ms: u64,
+    pub(crate) end: Option<ReplayEnd>,
+    /// Dead letters up to this key have been looked at.
+    pub(crate) after: Option<Bytes>,
+}
+
+/// How and when a replay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum ReplayEnd {
+    Done { ended_ms: u64 },
+    Stopped { ended_ms: u64 },
+    Cancelled { ended_ms: u64 },
+}
+
 impl Record for MetaRecord {
     const KIND: u8 = 1;
 }
@@ -238,6 +322,18 @@ impl Record for DeadRecord {
 }
 impl Record for LocationRecord {
     const KIND: u8 = 7;
+}
+impl Record for UniqueRecord {
+    const KIND: u8 = 9;
+}
+impl Record for IdempotencyRecord {
+    const KIND: u8 = 10;
+}
+impl Record for ResultRecord {
+    const KIND: u8 = 11;
+}
+impl Record for ReplayRecord {
+    const KIND: u8 = 12;
 }
 
 #[cfg(test)]
@@ -267,6 +363,7 @@ mod tests {
                 failed_at_ms: 1_800_000_000_000,
                 error: "no".to_owned(),
             }],
+            seldom: None,
         }
     }
 
@@ -334,11 +431,11 @@ mod tests {
         golden(
             ChunkRecord { shard: 2, base_ms: 1_800_000_000_000, slots },
             "\
-             01031c84ffcc02fd00505c18a301000004000007046d61696c00027b7d0101610162030501fbe8\
-             03fc80ee3600000000000000e03f01fb60ea0102040101fd00505c18a3010000026e6f0101fe00\
-             000000000000000000000400000000fd00505c18a30100000003fc000010000000000000000000\
-             00fb2c0100070002fb2823000000000000000000fc70110100000700010200ff00000000000000\
-             0000",
+             0103eb0f1e7a02fd00505c18a301000004000007046d61696c00027b7d0101610162030501fbe8\
+             03fc80ee3600000000000000e03f01fb60ea0102040101fd00505c18a3010000026e6f000101fe\
+             00000000000000000000000400000000fd00505c18a30100000003fc0000100000000000000000\
+             000000fb2c0100070002fb282300000000000000000000fc70110100000700010200ff00000000\
+             000000000000",
         );
     }
 
@@ -353,6 +450,7 @@ mod tests {
             timeout_at_ms: Some(1_800_000_060_000),
             worker: Some("w".to_owned()),
             progress: Some(40),
+            cancelled: true,
         };
         let slots = vec![
             SlotProgress::Waiting,
@@ -363,36 +461,36 @@ mod tests {
         golden(
             ProgressRecord { slots },
             "\
-             0104a5ca0eef0400010201020301fd00505c18a3010000fd30c55c18a3010000fb307501fd603a\
-             5d18a3010000010177012803",
+             010418856edf0400010201020301fd00505c18a3010000fd30c55c18a3010000fb307501fd603a\
+             5d18a301000001017701280103",
         );
     }
 
     #[test]
     fn timers_of_format_1_keep_their_bytes() {
         let at = TimerRecord { priority: 0, wait: Wait::At, job: JobRecord::default() };
-        golden(at, "01054f6454710000000000000000000000000000");
+        golden(at, "0105e8e71034000000000000000000000000000000");
         let after = Wait::After { since_ms: 1_800_000_000_000 };
         golden(
             TimerRecord { priority: 1, wait: after, job: JobRecord::default() },
-            "0105f82fbe660101fd00505c18a3010000000000000000000000000000",
+            "01058c2b02610101fd00505c18a301000000000000000000000000000000",
         );
         let retry = Wait::Retry { since_ms: 1_800_000_000_000 };
         golden(
             TimerRecord { priority: 4, wait: retry, job: job() },
             "\
-             010533f379ea0402fd00505c18a3010000046d61696c00027b7d0101610162030501fbe803fc80\
-             ee3600000000000000e03f01fb60ea0102040101fd00505c18a3010000026e6f",
+             010568f7386d0402fd00505c18a3010000046d61696c00027b7d0101610162030501fbe803fc80\
+             ee3600000000000000e03f01fb60ea0102040101fd00505c18a3010000026e6f00",
         );
     }
 
     #[test]
     fn dead_letters_of_format_1_keep_their_bytes() {
         let dead = |reason| DeadRecord { priority: 2, reason, job: JobRecord::default() };
-        golden(dead(DeadReason::Exhausted), "01069bca47810200000000000000000000000000");
-        golden(dead(DeadReason::Rejected), "01061e13d15c0201000000000000000000000000");
-        golden(dead(DeadReason::Crashed), "0106d07f1be10202000000000000000000000000");
-        golden(dead(DeadReason::Damaged), "010655a68d3c0203000000000000000000000000");
+        golden(dead(DeadReason::Exhausted), "01068be25eb5020000000000000000000000000000");
+        golden(dead(DeadReason::Rejected), "0106fd035128020100000000000000000000000000");
+        golden(dead(DeadReason::Crashed), "010626263054020200000000000000000000000000");
+        golden(dead(DeadReason::Damaged), "010650c73fc9020300000000000000000000000000");
     }
 
     #[test]
@@ -405,6 +503,66 @@ mod tests {
         golden(
             LocationRecord::Dead { died_at_ms: 1_800_000_000_000 },
             "0107d74a12fc02fd00505c18a3010000",
+        );
+    }
+
+    #[test]
+    fn what_few_jobs_have_keeps_its_bytes() {
+        let unique = Some(UniqueKeyRecord { key: "k".to_owned(), until_ms: Some(7) });
+        let seldom = SeldomRecord { unique, expires_ms: Some(9), replay: Some(3) };
+        let job = JobRecord { seldom: Some(Box::new(seldom)), ..JobRecord::default() };
+        golden(
+            TimerRecord { priority: 0, wait: Wait::At, job },
+            "0105089666e500000000000000000000000000000101016b010701090103",
+        );
+    }
+
+    #[test]
+    fn keys_results_and_replays_of_format_1_keep_their_bytes() {
+        golden(
+            UniqueRecord { job: 1 << 90, until_ms: Some(1_800_000_000_000) },
+            "01090f8f8890fe0000000000000000000000040000000001fd00505c18a3010000",
+        );
+        let (job, run_at_ms, until_ms) = (1 << 90, 1_800_000_000_000, 1_800_086_400_000);
+        golden(
+            IdempotencyRecord { job, run_at_ms, until_ms },
+            "\
+             010a920ca380fe00000000000000000000000400000000fd00505c18a3010000fd00ac821da301\
+             0000",
+        );
+        golden(
+            ResultRecord {
+                kind: "mail".to_owned(),
+                priority: 2,
+                attempt: 1,
+                finished_ms: 1_800_000_000_000,
+                until_ms: 1_800_003_600_000,
+                result: Bytes::from_static(b"{}"),
+            },
+            "010bb2f195c0046d61696c0201fd00505c18a3010000fd803e9318a3010000027b7d",
+        );
+        golden(
+            ReplayRecord {
+                queue: Some("mails".to_owned()),
+                kind: None,
+                reason: Some(DeadReason::Expired),
+                error: Some("no".to_owned()),
+                ids: vec![1 << 90],
+                limit: Some(10),
+                rate_per_s: 2.5,
+                max_error_share: Some(0.5),
+                matched: 4,
+                replayed: 3,
+                skipped: 1,
+                died_again: 2,
+                started_ms: 1_800_000_000_000,
+                end: Some(ReplayEnd::Stopped { ended_ms: 1_800_000_001_000 }),
+                after: Some(Bytes::from_static(b"k")),
+            },
+            "\
+             010ce51e20d701056d61696c7300010401026e6f01fe0000000000000000000000040000000001\
+             0a000000000000044001000000000000e03f04030102fd00505c18a30100000101fde8535c18a3\
+             01000001016b",
         );
     }
 }
