@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use utoipa::IntoParams;
 
 use super::BODY_BYTES_MAX;
 use super::error::Problem;
@@ -168,6 +169,8 @@ where
 }
 
 /// The job's id in the path.
+#[derive(IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub(super) struct PathId(pub(super) JobId);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathId {
@@ -180,6 +183,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
 }
 
 /// The queue's name in the path; a `/` in it is written `%2F`.
+#[derive(IntoParams)]
+#[into_params(names("queue"), parameter_in = Path)]
 pub(super) struct PathQueue(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathQueue {
