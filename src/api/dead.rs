@@ -43,7 +43,7 @@ pub(super) async fn list(
     params(PathId),
     responses(
         (status = 200, description = "The dead letter.", body = JobReply<'_>),
-        BadCall, NotFound, NotReady,
+        BadCall, NotFound, Conflict, NotReady,
     ),
 )]
 pub(super) async fn show(

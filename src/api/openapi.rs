@@ -74,8 +74,9 @@ fn document() -> utoipa::openapi::OpenApi {
 
 /// A body that may be left out is written as an `Option`, which says too that it may be `null`.
 /// It may not.
-fn refuse_null(content: &mut Content) {
-    if let Some(RefOr::T(Schema::OneOf(either))) = &mut content.schema
+fn refuse_null(content: &mut RefOr<Content>) {
+    if let RefOr::T(content) = content
+        && let Some(RefOr::T(Schema::OneOf(either))) = &mut content.schema
         && let [body, RefOr::T(_)] = either.items.as_slice()
     {
         content.schema = Some(body.clone());
