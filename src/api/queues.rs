@@ -6,23 +6,41 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::ApiState;
 use super::body::{JsonBody, PathQueue};
 use super::error::Problem;
+use super::openapi::{BadBody, BadCall, NotFound, NotReady};
 use crate::clock::Timestamp;
 use crate::priority::Priority;
 use crate::queue::{QueueView, Rates, StateCounts};
 
-/// `GET /v1/queues`
+/// List the queues.
+///
+/// All of them, with what is in them.
+#[utoipa::path(
+    get, path = "/v1/queues", operation_id = "queues", tag = "queues",
+    responses((status = 200, description = "The queues.", body = QueuesReply<'_>), NotReady),
+)]
 pub(super) async fn list(State(api): State<ApiState>) -> Result<Response, Problem> {
     let queues = api.queue()?.queues().await?;
     let now = api.now();
     let queues = queues.iter().map(|queue| QueueReply::new(queue, now)).collect();
-    Ok(Json(ListReply { queues }).into_response())
+    Ok(Json(QueuesReply { queues }).into_response())
 }
 
-/// `GET /v1/queues/{queue}`
+/// Look at a queue.
+///
+/// 404 when no job was ever put into a queue of this name.
+#[utoipa::path(
+    get, path = "/v1/queues/{queue}", operation_id = "queue", tag = "queues",
+    params(PathQueue),
+    responses(
+        (status = 200, description = "The queue.", body = QueueReply<'_>),
+        BadCall, NotFound, NotReady,
+    ),
+)]
 pub(super) async fn show(
     State(api): State<ApiState>,
     PathQueue(name): PathQueue,
@@ -31,7 +49,18 @@ pub(super) async fn show(
     Ok(Json(QueueReply::new(&queue, api.now())).into_response())
 }
 
-/// `POST /v1/queues/{queue}/pause`
+/// Pause a queue.
+///
+/// Its jobs are not handed out any more, until it is resumed; everything else goes on. It stays
+/// paused over restarts.
+#[utoipa::path(
+    post, path = "/v1/queues/{queue}/pause", operation_id = "pause", tag = "queues",
+    params(PathQueue), request_body = Option<Nothing>,
+    responses(
+        (status = 200, description = "The queue, paused.", body = QueueReply<'_>),
+        BadBody, NotFound, NotReady,
+    ),
+)]
 pub(super) async fn pause(
     State(api): State<ApiState>,
     PathQueue(name): PathQueue,
@@ -42,7 +71,17 @@ pub(super) async fn pause(
     Ok(Json(QueueReply::new(&queue, api.now())).into_response())
 }
 
-/// `POST /v1/queues/{queue}/resume`
+/// Resume a queue.
+///
+/// Its jobs are handed out again.
+#[utoipa::path(
+    post, path = "/v1/queues/{queue}/resume", operation_id = "resume", tag = "queues",
+    params(PathQueue), request_body = Option<Nothing>,
+    responses(
+        (status = 200, description = "The queue, resumed.", body = QueueReply<'_>),
+        BadBody, NotFound, NotReady,
+    ),
+)]
 pub(super) async fn resume(
     State(api): State<ApiState>,
     PathQueue(name): PathQueue,
@@ -54,30 +93,47 @@ pub(super) async fn resume(
 }
 
 /// A body that says nothing: `{}`, or none at all.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+#[schema(examples(json!({})))]
+pub(super) struct Nothing {}
 
-#[derive(Serialize)]
-struct ListReply<'a> {
+/// All queues.
+#[derive(Serialize, ToSchema)]
+struct QueuesReply<'a> {
+    /// The queues by name.
     queues: Vec<QueueReply<'a>>,
 }
 
-#[derive(Serialize)]
+/// A queue and what is in it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Queue)]
 struct QueueReply<'a> {
+    /// Its name.
     name: &'a str,
+    /// True when claims get nothing from it.
     paused: bool,
-    /// All priorities together; null when no job is ready.
+    /// How long its oldest ready job has been ready, in milliseconds; null when none is.
+    #[schema(required)]
     oldest_age_ms: Option<u64>,
+    /// Its jobs by state, all priorities together.
     counts: StateCounts,
+    /// What happened a second in the last minute.
     rates: Rates,
+    /// The same for each priority.
     priorities: BTreeMap<Priority, PriorityReply>,
 }
 
-#[derive(Serialize)]
+/// What is in a queue at one priority.
+#[derive(Serialize, ToSchema)]
+#[schema(as = QueuePriority)]
 struct PriorityReply {
+    /// How long the oldest ready job has been ready, in milliseconds; null when none is.
+    #[schema(required)]
     oldest_age_ms: Option<u64>,
+    /// Its jobs by state.
     counts: StateCounts,
+    /// What happened a second in the last minute.
     rates: Rates,
 }
 

@@ -2,6 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::routing::get;
 use serde_json::Value;
 use tower::ServiceExt;
 

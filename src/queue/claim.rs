@@ -170,6 +170,10 @@ impl QueueState {
             Search { claim, taken: Vec::new(), taken_bytes: 0, chunks_left: CHUNKS_LOOKED_AT_MAX };
         if self.config.scheduler_enabled {
             for priority in Priority::ALL {
+                if search.chunks_left == 0 {
+                    // Less urgent jobs wait until it is known that no more urgent one is wanted.
+                    break;
+                }
                 let here = self.config.priorities.contains(&priority);
                 let wanted = claim.priorities.is_empty() || claim.priorities.contains(&priority);
                 if here && wanted {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::queue::event::Happened;
@@ -15,7 +16,7 @@ const WINDOW_MS: u64 = 60_000;
 const STEP_MS: u64 = 5_000;
 
 /// What happened a second, on average over the last minute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct Rates {
     /// Jobs taken in.
     pub enqueued_per_s: f64,

@@ -90,6 +90,7 @@ promises! {
         a_more_urgent_job_always_comes_first,
         queues_of_one_priority_take_turns,
         a_claim_sees_only_what_it_asks_for,
+        a_wanted_kind_is_found_behind_a_long_line_of_others,
         filters_hold_together,
         a_hundred_jobs_in_one_claim,
         no_job_goes_to_two_workers,
