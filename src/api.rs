@@ -120,6 +120,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/settle", post(settle::settle))
         .route("/v1/queues", get(queues::list))
         .route("/v1/queues/{queue}", get(queues::show))
+        .route("/v1/queues/{queue}/pause", post(queues::pause))
+        .route("/v1/queues/{queue}/resume", post(queues::resume))
         .route("/v1/dead", get(dead::list))
         .route("/v1/dead/{id}", get(dead::show))
         .route("/v1/dead/{id}/replay", post(dead::replay))

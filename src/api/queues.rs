@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ApiState;
-use super::body::PathQueue;
+use super::body::{JsonBody, PathQueue};
 use super::error::Problem;
 use crate::clock::Timestamp;
 use crate::priority::Priority;
-use crate::queue::{QueueView, StateCounts};
+use crate::queue::{QueueView, Rates, StateCounts};
 
 /// `GET /v1/queues`
 pub(super) async fn list(State(api): State<ApiState>) -> Result<Response, Problem> {
@@ -31,6 +31,33 @@ pub(super) async fn show(
     Ok(Json(QueueReply::new(&queue, api.now())).into_response())
 }
 
+/// `POST /v1/queues/{queue}/pause`
+pub(super) async fn pause(
+    State(api): State<ApiState>,
+    PathQueue(name): PathQueue,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let Nothing {} = body.parse()?;
+    let queue = api.queue()?.pause(&name).await?;
+    Ok(Json(QueueReply::new(&queue, api.now())).into_response())
+}
+
+/// `POST /v1/queues/{queue}/resume`
+pub(super) async fn resume(
+    State(api): State<ApiState>,
+    PathQueue(name): PathQueue,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let Nothing {} = body.parse()?;
+    let queue = api.queue()?.resume(&name).await?;
+    Ok(Json(QueueReply::new(&queue, api.now())).into_response())
+}
+
+/// A body that says nothing: `{}`, or none at all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
 #[derive(Serialize)]
 struct ListReply<'a> {
     queues: Vec<QueueReply<'a>>,
@@ -43,6 +70,7 @@ struct QueueReply<'a> {
     /// All priorities together; null when no job is ready.
     oldest_age_ms: Option<u64>,
     counts: StateCounts,
+    rates: Rates,
     priorities: BTreeMap<Priority, PriorityReply>,
 }
 
@@ -50,6 +78,7 @@ struct QueueReply<'a> {
 struct PriorityReply {
     oldest_age_ms: Option<u64>,
     counts: StateCounts,
+    rates: Rates,
 }
 
 impl<'a> QueueReply<'a> {
@@ -58,7 +87,8 @@ impl<'a> QueueReply<'a> {
         let oldest = queue.oldest_ready_at.iter().filter_map(|(_, since)| *since).min();
         let priorities = queue.counts.iter().map(|(priority, counts)| {
             let oldest_age_ms = age_ms(queue.oldest_ready_at[priority]);
-            (priority, PriorityReply { oldest_age_ms, counts: *counts })
+            let rates = queue.rates[priority];
+            (priority, PriorityReply { oldest_age_ms, counts: *counts, rates })
         });
         QueueReply {
             name: &queue.name,
@@ -71,6 +101,7 @@ impl<'a> QueueReply<'a> {
                 retrying: sum.retrying + one.retrying,
                 dead: sum.dead + one.dead,
             }),
+            rates: queue.rates.iter().fold(Rates::default(), |sum, (_, one)| sum.plus(*one)),
             priorities: priorities.collect(),
         }
     }
@@ -90,11 +121,17 @@ mod tests {
         let mut oldest_ready_at = PerPriority::default();
         oldest_ready_at[Priority::Critical] = Some(Timestamp::from_ms(90));
         oldest_ready_at[Priority::Bulk] = Some(Timestamp::from_ms(60));
-        let queue = QueueView { name: "a/b".to_owned(), paused: false, counts, oldest_ready_at };
+        let mut rates = PerPriority::<Rates>::default();
+        rates[Priority::Critical].started_per_s = 1.5;
+        rates[Priority::Bulk].started_per_s = 2.0;
+        let name = "a/b".to_owned();
+        let queue = QueueView { name, paused: false, counts, oldest_ready_at, rates };
         let reply = QueueReply::new(&queue, Timestamp::from_ms(100));
         let reply = serde_json::to_value(&reply).unwrap();
         assert_eq!(reply["counts"]["ready"], 3);
         assert_eq!(reply["counts"]["dead"], 5);
+        assert_eq!(reply["rates"]["started_per_s"], 3.5);
+        assert_eq!(reply["priorities"]["bulk"]["rates"]["started_per_s"], 2.0);
         assert_eq!(reply["oldest_age_ms"], 40);
         assert_eq!(reply["priorities"]["critical"]["oldest_age_ms"], 10);
         assert_eq!(reply["priorities"]["high"]["oldest_age_ms"], serde_json::Value::Null);

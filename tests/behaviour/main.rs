@@ -23,6 +23,7 @@ mod claim;
 mod dead;
 mod enqueue;
 mod lease;
+mod pause;
 mod payload;
 mod queues;
 mod restart;
@@ -155,7 +156,13 @@ promises! {
         counts_equal_a_full_count_through_a_whole_life,
         queues_are_listed_by_name,
         a_queue_of_odd_name_can_be_asked_for,
-        the_oldest_ready_job_tells_the_age,;
+        the_oldest_ready_job_tells_the_age,
+        what_happened_in_the_last_minute_is_told,;
+    pause:
+        a_paused_queue_takes_jobs_and_hands_out_none,
+        running_jobs_of_a_paused_queue_go_on,
+        a_resumed_queue_wakes_a_waiting_claim,
+        only_a_queue_that_is_there_can_be_paused,;
     payload:
         json_is_kept_byte_for_byte,
         any_bytes_are_kept,
@@ -176,7 +183,8 @@ promises_over_a_restart! {
         interruptions_and_attempts_are_kept,
         an_old_token_stays_dead,
         ids_go_on_rising,
-        counts_and_large_payloads_are_kept,;
+        counts_and_large_payloads_are_kept,
+        a_paused_queue_stays_paused,;
 }
 
 /// The moment now, by the clock that the queue reads too.
