@@ -53,6 +53,23 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
+    /// The body of a request took longer than `timeout_ms`.
+    pub(super) fn body_timeout(timeout_ms: u64) -> Self {
+        let detail = format!(
+            "the body was not complete after {timeout_ms} ms; send it faster or in smaller parts"
+        );
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail)
+    }
+
+    /// Every connection that the node may have is at work.
+    pub(crate) fn too_many_connections() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_connections",
+            "every connection of the node is in use; try again in a moment, and reuse connections",
+        )
+    }
+
     fn retry_after_seconds(&self) -> Option<u32> {
         matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
             .then_some(RETRY_AFTER_SECONDS)
@@ -117,6 +134,11 @@ impl IntoResponse for Problem {
         response.headers_mut().insert(header::CONTENT_TYPE, media_type);
         if let Some(seconds) = self.retry_after_seconds() {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::REQUEST_TIMEOUT {
+            // What is missing of the body may still come; nothing can follow it.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
         }
         response
     }

@@ -13,7 +13,7 @@ use crate::config::{Config, StoreKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::priority::{PerPriority, Priority};
 use crate::retry::RetryPolicy;
-use crate::server::{self, ServeOptions};
+use crate::server::{self, ConnectionLimits, ServeOptions};
 
 /// The settings of a node. A flag wins over the environment.
 #[derive(Debug, Args)]
@@ -84,6 +84,15 @@ pub(super) struct ServeArguments {
     /// How long requests may finish after a signal to stop.
     #[arg(long, env = "PULK_SHUTDOWN_GRACE_MS", value_name = "MS", default_value_t = 25_000)]
     shutdown_grace_ms: u64,
+    /// The most connections at a time.
+    #[arg(long, env = "PULK_MAX_CONNECTIONS", value_name = "COUNT", default_value_t = 4096)]
+    max_connections: usize,
+    /// How long a request's head or body may take, and the client's taking of the answer.
+    #[arg(long, env = "PULK_READ_TIMEOUT_MS", value_name = "MS", default_value_t = 30_000)]
+    read_timeout_ms: u64,
+    /// How long a connection may be without a request.
+    #[arg(long, env = "PULK_IDLE_TIMEOUT_MS", value_name = "MS", default_value_t = 75_000)]
+    idle_timeout_ms: u64,
     /// What the log tells, e.g. debug or pulk=debug.
     #[arg(long, env = "PULK_LOG", value_name = "FILTER", default_value = "info")]
     log: String,
@@ -112,6 +121,7 @@ pub(super) fn run(arguments: ServeArguments) -> Result<()> {
     start_log(&arguments.log, arguments.log_format)?;
     let options = arguments.options();
     options.config.validate()?;
+    options.connections.validate()?;
     let runtime = server::runtime()?;
     let served = runtime.block_on(server::serve(options));
     // A store that is still being opened must not hold up the end.
@@ -157,7 +167,12 @@ impl ServeArguments {
             },
         };
         let (listen, shutdown_grace_ms) = (self.listen, self.shutdown_grace_ms);
-        ServeOptions { config, listen, shutdown_grace_ms }
+        let connections = ConnectionLimits {
+            max_connections: self.max_connections,
+            read_timeout_ms: self.read_timeout_ms,
+            idle_timeout_ms: self.idle_timeout_ms,
+        };
+        ServeOptions { config, listen, shutdown_grace_ms, connections }
     }
 }
 
@@ -198,6 +213,7 @@ mod tests {
         assert_eq!(format!("{:?}", options.config), format!("{:?}", Config::default()));
         assert_eq!(options.listen, "127.0.0.1:8080");
         assert_eq!(options.shutdown_grace_ms, 25_000);
+        assert_eq!(options.connections, ConnectionLimits::default());
     }
 
     #[test]
