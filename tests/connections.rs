@@ -15,7 +15,7 @@ mod node;
 use std::process::Stdio;
 
 use node::{Connection, Node, post_head, run, serve, within};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit, setrlimit};
 use tokio::process::Command;
 
 const GET: &str = "GET /readyz HTTP/1.1\r\nhost: node\r\n\r\n";
@@ -318,6 +318,25 @@ async fn a_node_with_a_thousand_idle_connections_stops_when_told() {
     assert!(status.success() && log.contains("All requests are finished"), "{log}");
     for connection in idle {
         assert_eq!(connection.read_to_end().await, "");
+    }
+}
+
+#[tokio::test]
+async fn a_burst_waits_until_the_node_has_time_for_it() {
+    const BURST: usize = 1_000;
+    raise_files(2 * BURST as u64);
+    let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let most: usize = most.trim().parse().unwrap();
+    assert!(most >= BURST, "this test needs net.core.somaxconn of {BURST}; it is {most}");
+    let node = node(&[]).await;
+    node.signal(Signal::STOP);
+    let mut burst = Vec::new();
+    for _ in 0..BURST {
+        burst.push(within("a place in the backlog", node.connect()).await);
+    }
+    node.signal(Signal::CONT);
+    for connection in &mut burst {
+        ask(connection).await;
     }
 }
 

@@ -22,6 +22,9 @@ use super::requests;
 /// How many connections may be told at once that there is no place for them. Above it they are
 /// closed without a word.
 pub(super) const REFUSALS_MAX: usize = 64;
+/// How many connections the kernel keeps until they are taken, if it allows so many
+/// (net.core.somaxconn). One above it is lost, and its client tries again a second later.
+const BACKLOG: i32 = 4096;
 /// How long to wait after a connection could not be taken, if none leaves before.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often the log tells of the same trouble.
@@ -37,6 +40,9 @@ pub async fn serve_router(
     limits: ConnectionLimits,
     stop: impl Future<Output = ()>,
 ) {
+    if let Err(reason) = rustix::net::listen(&listener, BACKLOG) {
+        warn!(%reason, "A burst of new connections may have to wait: the backlog stays short");
+    }
     let connections = Connections::new(limits);
     let mut door = Door { connections, router, refusals: JoinSet::new(), log: Log::default() };
     tokio::select! {
