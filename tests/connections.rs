@@ -177,20 +177,25 @@ async fn requests_sent_ahead_are_answered_in_order() {
 #[tokio::test]
 async fn a_head_that_is_too_long_is_told() {
     let node = node(&[]).await;
-    let long = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", "x".repeat(200 << 10));
-    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101));
+    let sized = |bytes: usize| {
+        let head =
+            |filler: usize| format!("{}a: {}\r\n\r\n", &GET[..GET.len() - 2], "b".repeat(filler));
+        head(bytes - head(0).len())
+    };
+    let many = |fields: usize| format!("GET /readyz HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(fields));
     let path = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(200 << 10));
-    for head in [long, many, path] {
+    for head in [sized((64 << 10) + 1), sized(1 << 20), many(101), path] {
         let mut connection = node.connect().await;
         connection.send(head).await;
         let text = connection.close_and_read().await;
         assert_eq!(only_answer(&text), 431, "{text}");
         assert!(text.contains("connection: close") && text.ends_with("\r\n\r\n"), "{text}");
     }
-    let most = format!("GET /readyz HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(100));
-    let mut connection = node.connect().await;
-    connection.send(most).await;
-    assert_eq!(connection.answer().await.0, 200);
+    for head in [sized(64 << 10), many(100)] {
+        let mut connection = node.connect().await;
+        connection.send(head).await;
+        assert_eq!(connection.answer().await.0, 200);
+    }
 }
 
 #[tokio::test]

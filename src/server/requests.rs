@@ -26,9 +26,11 @@ use super::connections::Place;
 use super::socket::Socket;
 use crate::api::{Problem, TimedBody};
 
-/// The most bytes of a request's head, and of what is read and written ahead. hyper answers a
-/// longer head with 431, and one of more than 100 headers too.
-const BUFFER_BYTES_MAX: usize = 64 << 10;
+/// The most bytes of a request's head. hyper answers a longer one with 431, and one of more than
+/// 100 fields too.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// How much is read and written ahead, in bytes. A buffer may grow to twice of it.
+const BUFFER_BYTES_MAX: usize = HEAD_BYTES_MAX;
 /// How long a client may take to hear that there is no place for it.
 const REFUSAL: Duration = Duration::from_secs(1);
 
@@ -40,7 +42,8 @@ struct Evicted;
 fn http() -> http1::Builder {
     let mut http = http1::Builder::new();
     // Our own timers know an idle connection from a slow head.
-    http.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX);
+    http.header_read_timeout(None);
+    http.max_header_size(HEAD_BYTES_MAX).max_buf_size(BUFFER_BYTES_MAX);
     http
 }
 
