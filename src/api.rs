@@ -16,6 +16,7 @@ mod metrics;
 mod openapi;
 mod queues;
 mod settle;
+mod timed_body;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -30,8 +31,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::handle::Queue;
 use crate::metrics::Metrics;
-use error::Problem;
+pub(crate) use error::Problem;
 use openapi::alias;
+pub(crate) use timed_body::TimedBody;
 
 /// The most bytes of one request's body.
 pub const BODY_BYTES_MAX: usize = 4 << 20;

@@ -13,7 +13,7 @@ use crate::config::{Config, StoreKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::priority::{PerPriority, Priority};
 use crate::retry::RetryPolicy;
-use crate::server::{self, ServeOptions};
+use crate::server::{self, ConnectionLimits, ServeOptions};
 
 /// Runs a node; `matches` is what the program was given, but for the file.
 pub(super) fn run(command: &Command, given: &[OsString], matches: &ArgMatches) -> Result<()> {
@@ -27,6 +27,7 @@ pub(super) fn run(command: &Command, given: &[OsString], matches: &ArgMatches) -
     log::start(&arguments.log, arguments.log_format)?;
     let options = arguments.options();
     options.config.validate()?;
+    options.connections.validate()?;
     let runtime = server::runtime()?;
     let served = runtime.block_on(server::serve(options));
     // A store that is still being opened must not hold up the end.
@@ -101,7 +102,12 @@ impl ServeArguments {
             dead_max_per_queue: self.dead_max_per_queue,
         };
         let (listen, shutdown_grace_ms) = (self.listen, self.shutdown_grace_ms);
-        ServeOptions { config, listen, shutdown_grace_ms }
+        let connections = ConnectionLimits {
+            max_connections: self.max_connections as usize,
+            read_timeout_ms: self.read_timeout_ms,
+            idle_timeout_ms: self.idle_timeout_ms,
+        };
+        ServeOptions { config, listen, shutdown_grace_ms, connections }
     }
 }
 
@@ -110,7 +116,7 @@ mod tests {
     use clap::Parser;
 
     use super::super::{Arguments, Command};
-    use super::{Config, Priority, PriorityFilter, ServeOptions, StoreKind};
+    use super::{Config, ConnectionLimits, Priority, PriorityFilter, ServeOptions, StoreKind};
 
     #[track_caller]
     fn options(flags: &[&str]) -> ServeOptions {
@@ -127,6 +133,7 @@ mod tests {
         assert_eq!(format!("{:?}", options.config), format!("{:?}", Config::default()));
         assert_eq!(options.listen, "127.0.0.1:8080");
         assert_eq!(options.shutdown_grace_ms, 25_000);
+        assert_eq!(options.connections, ConnectionLimits::default());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::job::{JobId, QueueId, limits};
 use crate::priority::Priority;
 use crate::retry::RetryPolicy;
+use crate::server::ConnectionLimits;
 
 /// More jobs than a data directory can ever number are no limit.
 const CAPACITY_MAX: u64 = JobId::SEQUENCE_MAX;
@@ -246,6 +247,33 @@ pub(in crate::cli) struct ServeArguments {
         value_parser = value_parser!(u64).range(1..=SHUTDOWN_GRACE_MS_MAX)
     )]
     pub(super) shutdown_grace_ms: u64,
+    /// The most connections at a time.
+    #[arg(
+        long,
+        env = "PULK_MAX_CONNECTIONS",
+        value_name = "COUNT",
+        default_value_t = 4_096,
+        value_parser = value_parser!(u64).range(1..=ConnectionLimits::CONNECTIONS_MAX as u64)
+    )]
+    pub(super) max_connections: u64,
+    /// How long a request's head or body may take, and the client's taking of the answer.
+    #[arg(
+        long,
+        env = "PULK_READ_TIMEOUT_MS",
+        value_name = "MS",
+        default_value_t = 30_000,
+        value_parser = value_parser!(u64).range(1..=ConnectionLimits::READ_TIMEOUT_MS_MAX)
+    )]
+    pub(super) read_timeout_ms: u64,
+    /// How long a connection may be without a request.
+    #[arg(
+        long,
+        env = "PULK_IDLE_TIMEOUT_MS",
+        value_name = "MS",
+        default_value_t = 75_000,
+        value_parser = value_parser!(u64).range(1..=ConnectionLimits::IDLE_TIMEOUT_MS_MAX)
+    )]
+    pub(super) idle_timeout_ms: u64,
     /// What the log tells, e.g. debug or pulk=debug.
     #[arg(
         long,
