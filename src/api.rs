@@ -111,7 +111,7 @@ pub fn router(state: ApiState) -> Router {
     let routes = Router::new()
         .route("/v1/jobs", post(jobs::enqueue))
         .route("/v1/jobs/batch", post(jobs::enqueue_many))
-        .route("/v1/jobs/{id}", get(jobs::show))
+        .route("/v1/jobs/{id}", get(jobs::show).delete(jobs::cancel))
         .route("/v1/claim", post(claim::claim))
         .route("/v1/jobs/{id}/ack", post(settle::ack))
         .route("/v1/jobs/{id}/fail", post(settle::fail))

@@ -54,6 +54,9 @@ pub(super) struct JobReply<'a> {
     expires_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<u8>,
+    /// True while the job runs although it was cancelled; not there otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancelled: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<DeadReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,6 +88,7 @@ impl<'a> From<&'a JobView> for JobReply<'a> {
             started_at: running.map(|running| running.started_at),
             expires_at: running.map(|running| running.expires_at),
             progress: running.and_then(|running| running.progress),
+            cancelled: running.and_then(|running| running.cancelled.then_some(true)),
             reason: job.dead.map(|dead| dead.reason),
             died_at: job.dead.map(|dead| dead.died_at),
             errors: &job.errors,

@@ -20,6 +20,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{Enqueued, JobId, NewJob, Payload, RunAt, limits};
 use crate::priority::Priority;
+use crate::queue::Cancelled;
 use crate::retry::RetryPolicy;
 
 /// `POST /v1/jobs`
@@ -62,6 +63,15 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let job = api.queue()?.job(id).await?;
     Ok(Json(JobReply::from(&job)).into_response())
+}
+
+/// `DELETE /v1/jobs/{id}`
+pub(super) async fn cancel(
+    State(api): State<ApiState>,
+    PathId(id): PathId,
+) -> Result<Json<CancelReply>, Problem> {
+    let state = api.queue()?.cancel(id).await?.into();
+    Ok(Json(CancelReply { id, state }))
 }
 
 /// A producer that sends this key relies on it; taking the job twice would be worse than no job.
@@ -111,6 +121,31 @@ struct RetryRequest {
     base_ms: Option<u64>,
     max_ms: Option<u64>,
     jitter: Option<f64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct CancelReply {
+    id: JobId,
+    state: CancelledState,
+}
+
+/// What became of a job that was cancelled.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum CancelledState {
+    /// It is gone.
+    Cancelled,
+    /// Its holder is told, and it is gone when its lease ends.
+    Running,
+}
+
+impl From<Cancelled> for CancelledState {
+    fn from(cancelled: Cancelled) -> Self {
+        match cancelled {
+            Cancelled::Gone => CancelledState::Cancelled,
+            Cancelled::Running => CancelledState::Running,
+        }
+    }
 }
 
 #[derive(Serialize)]

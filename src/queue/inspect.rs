@@ -60,6 +60,7 @@ impl QueueState {
                     expires_at: attention_at(&lease),
                     progress: lease.progress,
                     worker: lease.worker,
+                    cancelled: lease.cancelled,
                 });
             }
             SlotProgress::Returned { interruptions, .. } => view.interruptions = interruptions,
