@@ -16,6 +16,7 @@ pub(crate) mod expire;
 pub(crate) mod extend;
 pub(crate) mod inspect;
 pub(crate) mod lane;
+pub(crate) mod list;
 pub(crate) mod locate;
 pub(crate) mod merge;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub(crate) mod state;
 pub(crate) mod tick;
 pub(crate) mod unique;
 pub(crate) mod view;
+pub(crate) mod walk;
 
 pub use crate::job::StateCounts;
 pub use cancel::Cancelled;
@@ -37,6 +39,7 @@ pub use claim::{
 };
 pub use event::{Event, Happened};
 pub use extend::{Extended, Released};
+pub use list::{JobPage, JobQuery};
 pub use replay::{DeadPage, DeadQuery, PAGE_MAX};
 pub use settle::{Failed, Failure, SETTLE_MAX, Settle, SettleOutcome};
 pub use view::{QueueView, Snapshot};
