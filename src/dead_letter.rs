@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 
@@ -12,7 +13,9 @@ pub const ERRORS_KEPT_MAX: usize = 8;
 pub const ERROR_BYTES_MAX: usize = 1_024;
 
 /// Why a job is a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum DeadReason {
     /// It failed as often as it may.
@@ -57,7 +60,7 @@ impl fmt::Display for DeadReason {
 }
 
 /// One failed attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FailedAttempt {
     /// Which attempt it was, from 1.
     pub attempt: u32,

@@ -81,14 +81,15 @@ impl Queue {
         clock: Arc<dyn Clock>,
     ) -> Result<Queue> {
         config.validate()?;
-        let metrics = Arc::new(Metrics::new(config.store.as_str())?);
+        let metrics = Arc::new(Metrics::new(config.store.as_str(), config.max_queues as usize)?);
         #[expect(clippy::disallowed_methods, reason = "where chance enters the queue")]
         let mut random: StdRng = rand::make_rng();
         let now = clock.now();
         let engine_store = store.clone();
         let mut engine_random = StdRng::from_rng(&mut random);
-        let state =
+        let mut state =
             blocking(move || QueueState::open(store, config, now, &mut engine_random)).await?;
+        state.tells_details = crate::metrics::wants_details();
         let opened = Opened { ready_jobs: state.ready_jobs(), at: now };
         let (messages, inbox) = mpsc::channel();
         let link = Arc::new(Link { failure: watch::Sender::new(None), metrics });
@@ -114,7 +115,9 @@ impl Queue {
     /// Puts a job in its queue.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) or [`TooLarge`](ErrorKind::TooLarge), naming the field.
+    /// [`Invalid`](ErrorKind::Invalid) or [`TooLarge`](ErrorKind::TooLarge), naming the field;
+    /// [`Full`](ErrorKind::Full), [`TooManyQueues`](ErrorKind::TooManyQueues) or
+    /// [`DiskFull`](ErrorKind::DiskFull) when there is no room for it.
     pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued> {
         job.validate()?;
         let mut enqueued = self.enqueue_valid(vec![job]).await?;
@@ -280,7 +283,7 @@ impl Queue {
     /// # Errors
     /// None of its own.
     pub async fn queues(&self) -> Result<Vec<QueueView>> {
-        self.call(0, |state, _| state.queues().map(Some)).await
+        self.call(0, |state, context| state.queues(context.now).map(Some)).await
     }
 
     /// One queue with its counts.
@@ -289,7 +292,32 @@ impl Queue {
     /// [`NotFound`](ErrorKind::NotFound) when no job was ever put in a queue of this name.
     pub async fn queue(&self, name: &str) -> Result<QueueView> {
         let name = name.to_owned();
-        self.call(0, move |state, _| state.queue(&name).map(Some)).await
+        self.call(0, move |state, context| state.queue(&name, context.now).map(Some)).await
+    }
+
+    /// Stops handing out the jobs of a queue. Everything else goes on, and it survives restarts.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) as for [`queue`](Self::queue).
+    pub async fn pause(&self, name: &str) -> Result<QueueView> {
+        self.set_paused(name, true).await
+    }
+
+    /// Hands out the jobs of a queue again.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    pub async fn resume(&self, name: &str) -> Result<QueueView> {
+        self.set_paused(name, false).await
+    }
+
+    async fn set_paused(&self, name: &str, paused: bool) -> Result<QueueView> {
+        let name = name.to_owned();
+        self.call(0, move |state, context| {
+            state.set_paused(&name, paused)?;
+            state.queue(&name, context.now).map(Some)
+        })
+        .await
     }
 
     /// What metrics and health show of the whole.

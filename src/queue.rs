@@ -5,6 +5,7 @@
 //! there; nothing here knows of threads, clocks, sockets or files.
 
 pub(crate) mod cancel;
+pub(crate) mod capacity;
 pub(crate) mod census;
 pub(crate) mod chunk;
 pub(crate) mod claim;
@@ -18,9 +19,13 @@ pub(crate) mod inspect;
 pub(crate) mod lane;
 pub(crate) mod list;
 pub(crate) mod locate;
+#[cfg(test)]
+mod many_queues;
 pub(crate) mod merge;
 #[cfg(test)]
 mod model;
+pub(crate) mod pause;
+pub(crate) mod rates;
 pub(crate) mod recovery;
 pub(crate) mod replay;
 pub(crate) mod settle;
@@ -37,9 +42,10 @@ pub use claim::{
     CLAIM_BYTES_MAX, CLAIM_JOBS_MAX, CLAIM_NAMES_MAX, CLAIM_WAIT_MS_MAX, Claim, Claimed,
     ClaimedJob, WORKER_BYTES_MAX,
 };
-pub use event::{Event, Happened};
+pub use event::{Event, Happened, JobDetail};
 pub use extend::{Extended, Released};
 pub use list::{JobPage, JobQuery};
+pub use rates::Rates;
 pub use replay::{DeadPage, DeadQuery, PAGE_MAX};
 pub use settle::{Failed, Failure, SETTLE_MAX, Settle, SettleOutcome};
 pub use view::{QueueView, Snapshot};

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use utoipa::IntoParams;
 
 use super::BODY_BYTES_MAX;
 use super::error::Problem;
@@ -97,6 +98,10 @@ impl JsonBody {
     /// [`Invalid`](crate::ErrorKind::Invalid), with the path of the field and the line and column.
     pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         let text: &'a [u8] = if self.0.is_empty() { b"{}" } else { &self.0 };
+        // A list would be taken for the members of a struct in their order.
+        if text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            return Err(Error::invalid("body", "is a list; send an object: {…}"));
+        }
         serde_json::from_slice(text).map_err(|reason| {
             // Only the bad body pays for knowing where it is bad.
             let mut deserializer = serde_json::Deserializer::from_slice(text);
@@ -168,6 +173,8 @@ where
 }
 
 /// The job's id in the path.
+#[derive(IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub(super) struct PathId(pub(super) JobId);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathId {
@@ -180,6 +187,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
 }
 
 /// The queue's name in the path; a `/` in it is written `%2F`.
+#[derive(IntoParams)]
+#[into_params(names("queue"), parameter_in = Path)]
 pub(super) struct PathQueue(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathQueue {

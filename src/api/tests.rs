@@ -2,6 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::routing::get;
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -90,7 +91,7 @@ async fn a_node_that_opens_is_live_but_not_ready() {
 async fn what_is_not_there_is_a_problem() {
     is_problem(&call("GET", "/", "").await, 404, "not_found");
     is_problem(&call("PUT", "/v1/schedules/nightly", "{}").await, 404, "not_found");
-    is_problem(&call("POST", "/v1/queues/a/pause", "").await, 404, "not_found");
+    is_problem(&call("POST", "/v1/queues/a/stop", "").await, 404, "not_found");
     let answer = call("GET", "/v1/jobs", "").await;
     is_problem(&answer, 405, "method_not_allowed");
     assert_eq!(answer.1[header::ALLOW], "POST");

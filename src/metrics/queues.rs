@@ -16,9 +16,8 @@ use crate::error::Result;
 use crate::priority::{PerPriority, Priority};
 use crate::queue::{Event, Happened};
 
-/// So many queues have series of their own; those after them share the ones of [`OTHER`].
-pub(super) const QUEUES_MAX: usize = 1_000;
-/// The label of queues beyond [`QUEUES_MAX`]. No queue can have this name.
+/// The label of queues beyond the most that have series of their own: those that a directory
+/// brought along from a larger `max_queues`. No queue can have this name.
 pub(super) const OTHER: &str = "(other)";
 
 /// Bounds of a job's duration and wait, in seconds: from a quick handler to an hour.
@@ -28,42 +27,48 @@ const JOB_SECONDS: [f64; 14] =
 /// The series of all queues.
 pub(super) struct QueueSeries {
     vectors: Vectors,
-    known: Mutex<HashMap<Arc<str>, PerPriority<Option<Series>>>>,
+    known: Mutex<Known>,
+    queues_max: usize,
 }
 
+/// The series in use, by the label of their queue.
+type Known = HashMap<Arc<str>, PerPriority<Option<Series>>>;
+
 impl QueueSeries {
-    pub(super) fn new(registry: &Registry) -> Result<Self> {
-        Ok(QueueSeries { vectors: Vectors::new(registry)?, known: Mutex::default() })
+    pub(super) fn new(registry: &Registry, queues_max: usize) -> Result<Self> {
+        Ok(QueueSeries { vectors: Vectors::new(registry)?, known: Mutex::default(), queues_max })
     }
 
     pub(super) fn observe(&self, event: &Event) {
+        let Some(priority) = event.priority else { return };
         let mut known = self.known();
-        if let Some(series) = known.get(&event.queue).and_then(|one| one[event.priority].as_ref()) {
+        if let Some(series) = known.get(&event.queue).and_then(|one| one[priority].as_ref()) {
             return series.count(&event.what);
         }
-        let queue = labelled(&mut known, &event.queue);
-        let series = self.vectors.series(&queue, event.priority);
+        let queue = self.labelled(&mut known, &event.queue);
+        let series = self.vectors.series(&queue, priority);
         series.count(&event.what);
-        known.entry(queue).or_default()[event.priority] = Some(series);
+        known.entry(queue).or_default()[priority] = Some(series);
     }
 
     /// The label of a queue: its name, or [`OTHER`] when there are too many.
     pub(super) fn label(&self, queue: &str) -> Arc<str> {
-        labelled(&mut self.known(), queue)
+        self.labelled(&mut self.known(), queue)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, PerPriority<Option<Series>>>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-fn labelled(known: &mut HashMap<Arc<str>, PerPriority<Option<Series>>>, queue: &str) -> Arc<str> {
-    if let Some((label, _)) = known.get_key_value(queue) {
-        return Arc::clone(label);
+    fn labelled(&self, known: &mut Known, queue: &str) -> Arc<str> {
+        if let Some((label, _)) = known.get_key_value(queue) {
+            return Arc::clone(label);
+        }
+        let own = known.len() < self.queues_max;
+        let label: Arc<str> = if own { queue.into() } else { OTHER.into() };
+        known.entry(Arc::clone(&label)).or_default();
+        label
     }
-    let label: Arc<str> = if known.len() < QUEUES_MAX { queue.into() } else { OTHER.into() };
-    known.entry(Arc::clone(&label)).or_default();
-    label
 }
 
 /// The series of one queue and priority.
@@ -88,12 +93,12 @@ struct Series {
 impl Series {
     fn count(&self, what: &Happened) {
         match what {
-            Happened::Enqueued { jobs } => self.enqueued.inc_by(*jobs),
-            Happened::Started { wait_ms } => {
+            Happened::Enqueued { jobs, .. } => self.enqueued.inc_by(*jobs),
+            Happened::Started { wait_ms, .. } => {
                 self.started.inc();
                 self.wait_seconds.observe(seconds(*wait_ms));
             }
-            Happened::Completed { duration_ms } => {
+            Happened::Completed { duration_ms, .. } => {
                 self.completed.inc();
                 self.duration_seconds.observe(seconds(*duration_ms));
             }
@@ -109,7 +114,7 @@ impl Series {
             Happened::Dead { reason: DeadReason::Damaged, .. } => self.damaged.inc(),
             Happened::Dead { reason: DeadReason::Expired, .. } => self.dead_expired.inc(),
             Happened::Cancelled { .. } => self.cancelled.inc(),
-            Happened::Replayed { .. } => {}
+            Happened::Replayed { .. } | Happened::Paused | Happened::Resumed => {}
         }
     }
 }

@@ -12,10 +12,21 @@ use crate::priority::Priority;
 pub struct Event {
     /// The queue's name.
     pub queue: Arc<str>,
-    /// The jobs' priority.
-    pub priority: Priority,
+    /// The jobs' priority; `None` for what happened to the queue as a whole.
+    pub priority: Option<Priority>,
     /// What happened.
     pub what: Happened,
+}
+
+/// Which job it was. Told only when the log asks for each job: the hot path pays for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobDetail {
+    /// The job.
+    pub id: JobId,
+    /// What it does.
+    pub kind: String,
+    /// The attempt that begins or ended.
+    pub attempt: u32,
 }
 
 /// What happened to jobs of one queue and priority.
@@ -25,16 +36,22 @@ pub enum Happened {
     Enqueued {
         /// How many.
         jobs: u64,
+        /// Which, if the log asks for each.
+        details: Vec<JobDetail>,
     },
     /// A job was handed to a worker.
     Started {
         /// How long it had been ready, in milliseconds.
         wait_ms: u64,
+        /// Which, if the log asks for each.
+        detail: Option<Box<JobDetail>>,
     },
     /// A job was acked.
     Completed {
         /// From claim to ack, in milliseconds.
         duration_ms: u64,
+        /// Which, if the log asks for each.
+        detail: Option<Box<JobDetail>>,
     },
     /// An attempt failed.
     Failed {
@@ -67,6 +84,8 @@ pub enum Happened {
     Dead {
         /// The job.
         id: JobId,
+        /// What it does.
+        kind: String,
         /// Why.
         reason: DeadReason,
     },
@@ -80,4 +99,8 @@ pub enum Happened {
         /// The job.
         id: JobId,
     },
+    /// Claims of the queue were stopped.
+    Paused,
+    /// Claims of the queue go on.
+    Resumed,
 }

@@ -1,6 +1,7 @@
 //! Keeps a lease alive, or gives a job back: neither costs an attempt or an interruption.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -11,7 +12,7 @@ use crate::queue::state::{Context, QueueState, attention_at};
 use crate::store::format::Wait;
 
 /// A lease that goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Extended {
     /// When it ends now.
     pub expires_at: Timestamp,
@@ -20,7 +21,7 @@ pub struct Extended {
 }
 
 /// A job that was given back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Released {
     /// `ready` or `scheduled`.
     pub state: JobState,

@@ -58,7 +58,7 @@ impl QueueState {
         state.recover_queues()?;
         state.recover_progress(now)?;
         state.first_timer = state.recover_first_timer()?;
-        state.last_now = now;
+        (state.last_now, state.opened_at) = (now, now);
         if now < last_commit_at {
             state.clock_stepped_back(now);
         }

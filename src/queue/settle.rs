@@ -154,7 +154,9 @@ impl QueueState {
             self.forget_job(slot.id, slot.moved, &slot.job)?;
         }
         let duration_ms = context.now.as_ms().saturating_sub(leased.lease.started_ms);
-        self.tell(lane, Happened::Completed { duration_ms });
+        let slot = leased.chunk.slots.get(leased.slot);
+        let detail = slot.and_then(|slot| self.detail(slot.id, &slot.job));
+        self.tell(lane, Happened::Completed { duration_ms, detail });
         Ok(())
     }
 
@@ -252,11 +254,12 @@ impl QueueState {
     ) -> Result<()> {
         self.release_unique_key(id, &job)?;
         self.forget_expiry(id, &job);
+        let kind = job.kind.clone();
         let record = DeadRecord { priority: lane.priority.number(), reason, job };
         self.draft.put_live(Tree::Dead, key::dead(lane.queue, now, id), codec::encode(&record));
         let location = LocationRecord::Dead { died_at_ms: now.as_ms() };
         self.draft.put(Tree::Location, key::job(id), codec::encode(&location));
-        self.tell(lane, Happened::Dead { id, reason });
+        self.tell(lane, Happened::Dead { id, kind, reason });
         Ok(())
     }
 

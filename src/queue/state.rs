@@ -28,8 +28,9 @@ use crate::job::{JobId, JobState, Move, Payload, QueueId};
 use crate::priority::PerPriority;
 use crate::queue::chunk::{Chunk, ChunkBuilder, ChunkCache, ChunkSlot};
 use crate::queue::draft::Draft;
-use crate::queue::event::{Event, Happened};
+use crate::queue::event::{Event, Happened, JobDetail};
 use crate::queue::lane::Lane;
+use crate::queue::rates::LastMinute;
 use crate::store::codec;
 use crate::store::format::{
     JobRecord, LeaseRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND, PayloadRecord,
@@ -59,7 +60,7 @@ pub(crate) struct QueueState {
     pub(crate) meta: MetaRecord,
     pub(crate) queues: Queues,
     pub(crate) lanes: BTreeMap<LaneId, Lane>,
-    /// Queues with ready jobs, by priority.
+    /// Queues with ready jobs that are not paused, by priority.
     pub(crate) ready: PerPriority<BTreeSet<QueueId>>,
     /// The queue that was served last, by priority: the next one goes first.
     pub(crate) last_served: PerPriority<Option<QueueId>>,
@@ -73,6 +74,14 @@ pub(crate) struct QueueState {
     pub(crate) refile_from: Option<Vec<u8>>,
     /// The last time a command was applied with.
     pub(crate) last_now: Timestamp,
+    /// When this state was opened: rates begin there.
+    pub(crate) opened_at: Timestamp,
+    /// The next sequence when this state was opened: every place of then is before it.
+    pub(crate) opened_sequence: u64,
+    /// Bytes of records removed in the last minute.
+    pub(crate) freed_bytes: LastMinute<1>,
+    /// The log asks for each job that is enqueued, started or completed.
+    pub(crate) tells_details: bool,
     pub(crate) cache: ChunkCache,
     /// Lanes with enough small chunks to merge.
     pub(crate) mergeable: BTreeSet<LaneId>,
@@ -83,8 +92,8 @@ pub(crate) struct QueueState {
     events: Vec<Event>,
     /// Set when a record was set aside: the counters must be made anew from what is left.
     pub(crate) needs_recount: bool,
-    /// Set when a job became ready since it was last asked for.
-    pub(crate) became_ready: bool,
+    /// The lanes in which a job became ready since they were last asked for.
+    pub(crate) became_ready: BTreeSet<LaneId>,
 }
 
 /// All queues, by number and by name.
@@ -99,6 +108,8 @@ pub(crate) struct QueueEntry {
     pub(crate) name: Arc<str>,
     pub(crate) paused: bool,
     pub(crate) counts: PerPriority<StateCounts>,
+    /// What happened in the last minute; see [`QueueState::rates`].
+    pub(crate) happened: PerPriority<LastMinute<4>>,
 }
 
 impl QueueState {
@@ -106,7 +117,6 @@ impl QueueState {
         QueueState {
             config,
             draft,
-            meta,
             queues: Queues::default(),
             lanes: BTreeMap::new(),
             ready: PerPriority::default(),
@@ -116,6 +126,10 @@ impl QueueState {
             disk_room_bytes: None,
             refile_from: None,
             last_now: Timestamp::default(),
+            opened_at: Timestamp::default(),
+            opened_sequence: meta.next_sequence,
+            freed_bytes: LastMinute::default(),
+            tells_details: false,
             cache: ChunkCache::default(),
             mergeable: BTreeSet::new(),
             building: BTreeMap::new(),
@@ -123,8 +137,9 @@ impl QueueState {
             dirty_chunk_bytes: 0,
             dirty_queues: BTreeSet::new(),
             events: Vec::new(),
+            meta,
             needs_recount: false,
-            became_ready: false,
+            became_ready: BTreeSet::new(),
         }
     }
 
@@ -167,6 +182,7 @@ impl QueueState {
         if !self.draft.is_empty() {
             self.meta.last_commit_ms = now.as_ms();
             self.draft.put(Tree::Meta, key::META.to_vec(), codec::encode(&self.meta));
+            self.freed_bytes.add(now, 0, self.draft.freed_bytes());
             let live_bytes = self.draft.live_bytes().to_be_bytes();
             self.draft.put(
                 Tree::Meta,
@@ -183,8 +199,21 @@ impl QueueState {
     }
 
     pub(crate) fn tell(&mut self, lane: LaneId, what: Happened) {
+        self.rate(lane, &what);
         let queue = self.queue_name(lane.queue);
-        self.events.push(Event { queue, priority: lane.priority, what });
+        self.events.push(Event { queue, priority: Some(lane.priority), what });
+    }
+
+    /// Tells what happened to a queue as a whole.
+    pub(crate) fn tell_of_queue(&mut self, queue: QueueId, what: Happened) {
+        let queue = self.queue_name(queue);
+        self.events.push(Event { queue, priority: None, what });
+    }
+
+    /// Which job an event is about, if the log wants to know.
+    pub(crate) fn detail(&self, id: JobId, job: &JobRecord) -> Option<Box<JobDetail>> {
+        let detail = || JobDetail { id, kind: job.kind.clone(), attempt: job.failures + 1 };
+        self.tells_details.then(|| Box::new(detail()))
     }
 
     /// Remembers that the progress of a chunk must be written with the group.
@@ -240,9 +269,11 @@ impl QueueState {
         if let Some(to) = to {
             *counts.of_mut(to) += 1;
         }
-        if counts.ready > 0 {
+        if counts.ready > 0 && !entry.paused {
             self.ready[lane.priority].insert(lane.queue);
-            self.became_ready |= to == Some(JobState::Ready);
+            if to == Some(JobState::Ready) {
+                self.became_ready.insert(lane);
+            }
         } else {
             self.ready[lane.priority].remove(&lane.queue);
         }
@@ -410,7 +441,8 @@ impl Queues {
         counts: PerPriority<StateCounts>,
     ) {
         self.by_name.insert(name.clone(), id);
-        self.by_id.insert(id, QueueEntry { name, paused, counts });
+        let happened = PerPriority::default();
+        self.by_id.insert(id, QueueEntry { name, paused, counts, happened });
     }
 
     pub(crate) fn ready_jobs(&self, lane: LaneId) -> u64 {

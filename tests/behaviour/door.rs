@@ -134,6 +134,19 @@ impl Door {
             Door::Http(node, _) => http::queue(node, name).await,
         }
     }
+    pub async fn pause(&self, name: &str) -> Result<QueueView> {
+        match self {
+            Door::Embedded(queue) => queue.pause(name).await,
+            Door::Http(node, _) => http::switch(node, name, "pause").await,
+        }
+    }
+
+    pub async fn resume(&self, name: &str) -> Result<QueueView> {
+        match self {
+            Door::Embedded(queue) => queue.resume(name).await,
+            Door::Http(node, _) => http::switch(node, name, "resume").await,
+        }
+    }
 
     /// All metrics as text.
     pub async fn metrics(&self) -> String {

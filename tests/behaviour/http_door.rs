@@ -150,6 +150,12 @@ pub async fn queue(node: &Http, name: &str) -> Result<QueueView> {
     read::<QueueReply>(&answer, 200).map(QueueReply::into_view)
 }
 
+/// `pause` or `resume`.
+pub async fn switch(node: &Http, name: &str, verb: &str) -> Result<QueueView> {
+    let path = format!("/v1/queues/{}/{verb}", escaped(name));
+    read::<QueueReply>(&node.post(&path, "{}").await, 200).map(QueueReply::into_view)
+}
+
 fn of(token: LeaseToken, verb: &str) -> String {
     format!("/v1/jobs/{}/{verb}", token.job())
 }
@@ -261,6 +267,8 @@ fn kind_of(code: &str) -> ErrorKind {
         "cancelled" => ErrorKind::Cancelled,
         "too_large" => ErrorKind::TooLarge,
         "queue_full" => ErrorKind::Full,
+        "too_many_queues" => ErrorKind::TooManyQueues,
+        "disk_full" => ErrorKind::DiskFull,
         "draining" => ErrorKind::Draining,
         "storage_failed" => ErrorKind::Poisoned,
         other => panic!("the code {other} is not one that a promise expects"),

@@ -24,6 +24,7 @@ mod claim;
 mod dead;
 mod enqueue;
 mod lease;
+mod pause;
 mod payload;
 mod queues;
 mod restart;
@@ -90,6 +91,7 @@ promises! {
         a_more_urgent_job_always_comes_first,
         queues_of_one_priority_take_turns,
         a_claim_sees_only_what_it_asks_for,
+        a_wanted_kind_is_found_behind_a_long_line_of_others,
         filters_hold_together,
         a_hundred_jobs_in_one_claim,
         no_job_goes_to_two_workers,
@@ -173,7 +175,13 @@ promises! {
         counts_equal_a_full_count_through_a_whole_life,
         queues_are_listed_by_name,
         a_queue_of_odd_name_can_be_asked_for,
-        the_oldest_ready_job_tells_the_age,;
+        the_oldest_ready_job_tells_the_age,
+        what_happened_in_the_last_minute_is_told,;
+    pause:
+        a_paused_queue_takes_jobs_and_hands_out_none,
+        running_jobs_of_a_paused_queue_go_on,
+        a_resumed_queue_wakes_a_waiting_claim,
+        only_a_queue_that_is_there_can_be_paused,;
     payload:
         json_is_kept_byte_for_byte,
         any_bytes_are_kept,
@@ -196,7 +204,8 @@ promises_over_a_restart! {
         interruptions_and_attempts_are_kept,
         an_old_token_stays_dead,
         ids_go_on_rising,
-        counts_and_large_payloads_are_kept,;
+        counts_and_large_payloads_are_kept,
+        a_paused_queue_stays_paused,;
 }
 
 /// The moment now, by the clock that the queue reads too.

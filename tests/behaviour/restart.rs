@@ -156,3 +156,14 @@ pub async fn counts_and_large_payloads_are_kept(queue: &mut Harness) {
     let claimed = queue.claim(Claim { limit: 3, ..claim_in("default") }).await.unwrap().jobs;
     assert!(claimed.len() == 2 && claimed.iter().all(|job| job.payload == payload));
 }
+
+pub async fn a_paused_queue_stays_paused(queue: &mut Harness) {
+    let id = queue.put(NewJob::new("mail")).await;
+    queue.pause("default").await.unwrap();
+    queue.restart().await;
+    queue.assert_none_ready().await;
+    assert!(queue.queue("default").await.unwrap().paused);
+    queue.resume("default").await.unwrap();
+    queue.restart().await;
+    assert_eq!(queue.take("default").await.id, id);
+}

@@ -29,8 +29,9 @@ impl Node {
     fn new() -> Node {
         let store = MemoryStore::new();
         let (mut random, now) = (StdRng::seed_from_u64(3), Timestamp::from_ms(1_800_000_000_000));
-        let state =
-            QueueState::open(Arc::new(store.clone()), Config::default(), now, &mut random).unwrap();
+        let queue_capacity = crate::priority::PerPriority::default();
+        let config = Config { queue_capacity, ..Config::default() };
+        let state = QueueState::open(Arc::new(store.clone()), config, now, &mut random).unwrap();
         Node { store, state, random, now, tokens: Vec::new() }
     }
 
