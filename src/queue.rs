@@ -25,8 +25,10 @@ pub(crate) mod merge;
 #[cfg(test)]
 mod model;
 pub(crate) mod pause;
+pub(crate) mod purge;
 pub(crate) mod rates;
 pub(crate) mod recovery;
+pub(crate) mod remove;
 pub(crate) mod replay;
 pub(crate) mod settle;
 pub(crate) mod state;
@@ -45,6 +47,7 @@ pub use claim::{
 pub use event::{Event, Happened, JobDetail};
 pub use extend::{Extended, Released};
 pub use list::{JobPage, JobQuery};
+pub use purge::{Purge, Purged};
 pub use rates::Rates;
 pub use replay::{DeadPage, DeadQuery, PAGE_MAX};
 pub use settle::{Failed, Failure, SETTLE_MAX, Settle, SettleOutcome};

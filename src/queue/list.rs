@@ -12,7 +12,7 @@
 
 mod position;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::ops::Bound;
 use std::sync::Arc;

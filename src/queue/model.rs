@@ -38,6 +38,8 @@ enum Step {
     Release { job: Index, old: bool, delay_ms: u64 },
     Replay { job: Index },
     Cancel { job: Index },
+    Purge { queue: u8, priority: Option<u8>, states: u8, looks: usize, crash: Option<usize> },
+    RemoveQueue { queue: u8 },
     Commit,
     CommitAndWait { ms: u64 },
     ClockBack { ms: u64 },
@@ -67,6 +69,11 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(job, old, delay_ms)| Step::Release { job, old, delay_ms }),
         2 => any::<Index>().prop_map(|job| Step::Replay { job }),
         3 => any::<Index>().prop_map(|job| Step::Cancel { job }),
+        1 => (0..3u8, choice(5), 0..32u8, 1..60usize, prop::option::weighted(0.3, 0..4usize))
+            .prop_map(|(queue, priority, states, looks, crash)| {
+                Step::Purge { queue, priority, states, looks, crash }
+            }),
+        1 => (0..3u8).prop_map(|queue| Step::RemoveQueue { queue }),
         6 => Just(Step::Commit),
         4 => (1..2_000u64).prop_map(|ms| Step::CommitAndWait { ms }),
         1 => (1..100_000u64).prop_map(|ms| Step::ClockBack { ms }),
@@ -157,6 +164,10 @@ impl Run {
             Step::Release { job, old, delay_ms } => self.release(job, old, delay_ms),
             Step::Replay { job } => self.replay(job),
             Step::Cancel { job } => self.cancel(job),
+            Step::Purge { queue, priority, states, looks, crash } => {
+                self.purge(queue, priority, states, looks, crash);
+            }
+            Step::RemoveQueue { queue } => self.remove_queue(queue),
             Step::Commit => self.commit(),
             Step::CommitAndWait { ms } => {
                 self.commit();
@@ -274,14 +285,7 @@ impl Run {
         let known = self.known.clone();
         for (id, job) in &known {
             let view = self.state.job(*id).unwrap_or_else(|error| panic!("lost {job:?}: {error}"));
-            let expected = match job.at {
-                At::Waiting => JobState::Ready,
-                At::Leased { .. } => JobState::Running,
-                At::Timer { retry: true, .. } => JobState::Retrying,
-                At::Timer { retry: false, .. } => JobState::Scheduled,
-                At::Dead(_) => JobState::Dead,
-            };
-            assert_eq!(view.state, expected, "{id} {job:?}");
+            assert_eq!(view.state, job.at.state(), "{id} {job:?}");
             assert_eq!(view.payload, job.payload);
             assert_eq!((&view.queue, view.priority), (&job.queue, job.priority));
             assert_eq!(view.interruptions, job.interruptions, "{id}");

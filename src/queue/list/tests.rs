@@ -17,17 +17,21 @@ use crate::queue::{Claim, Failure, examine};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 
-struct Node {
-    store: MemoryStore,
-    state: QueueState,
+/// A queue in memory with the jobs of a test.
+pub(in crate::queue) struct Node {
+    pub(in crate::queue) store: MemoryStore,
+    pub(in crate::queue) state: QueueState,
     random: StdRng,
-    now: Timestamp,
-    tokens: Vec<crate::LeaseToken>,
+    pub(in crate::queue) now: Timestamp,
+    pub(in crate::queue) tokens: Vec<crate::LeaseToken>,
 }
 
 impl Node {
-    fn new() -> Node {
-        let store = MemoryStore::new();
+    pub(in crate::queue) fn new() -> Node {
+        Node::open(MemoryStore::new())
+    }
+
+    pub(in crate::queue) fn open(store: MemoryStore) -> Node {
         let (mut random, now) = (StdRng::seed_from_u64(3), Timestamp::from_ms(1_800_000_000_000));
         let queue_capacity = crate::priority::PerPriority::default();
         let config = Config { queue_capacity, ..Config::default() };
@@ -35,21 +39,24 @@ impl Node {
         Node { store, state, random, now, tokens: Vec::new() }
     }
 
-    fn with<T>(&mut self, run: impl FnOnce(&mut QueueState, &mut Context<'_>) -> T) -> T {
+    pub(in crate::queue) fn with<T>(
+        &mut self,
+        run: impl FnOnce(&mut QueueState, &mut Context<'_>) -> T,
+    ) -> T {
         run(&mut self.state, &mut Context { now: self.now, random: &mut self.random })
     }
 
-    fn commit(&mut self) {
+    pub(in crate::queue) fn commit(&mut self) {
         while self.state.merge_small_chunks().unwrap() {}
         self.store.commit(self.state.finish_group(self.now)).unwrap();
     }
 
-    fn put(&mut self, jobs: Vec<NewJob>) -> Vec<JobId> {
+    pub(in crate::queue) fn put(&mut self, jobs: Vec<NewJob>) -> Vec<JobId> {
         let enqueued = self.with(|state, context| state.enqueue(jobs, context)).unwrap();
         enqueued.into_iter().map(|one| one.id).collect()
     }
 
-    fn claim(&mut self, queue: &str, limit: usize) -> Vec<JobId> {
+    pub(in crate::queue) fn claim(&mut self, queue: &str, limit: usize) -> Vec<JobId> {
         let claim = Claim { queues: vec![queue.to_owned()], limit, ..Claim::default() };
         let taken = self.with(|state, context| state.claim(&claim, context)).unwrap();
         self.tokens.extend(taken.jobs.iter().map(|job| job.token));
@@ -97,7 +104,7 @@ impl Node {
         }
     }
 
-    fn all(&mut self, query: &JobQuery) -> Vec<JobView> {
+    pub(in crate::queue) fn all(&mut self, query: &JobQuery) -> Vec<JobView> {
         self.all_while(query, LOOKS_AT_ONCE, |_| ())
     }
 
@@ -113,7 +120,7 @@ impl Node {
     }
 
     /// Jobs of all queues, kinds, priorities and states.
-    fn with_jobs(jobs: usize) -> Node {
+    pub(in crate::queue) fn with_jobs(jobs: usize) -> Node {
         let mut node = Node::new();
         for (number, queue) in ["a", "b", "c"].into_iter().cycle().take(jobs / 5).enumerate() {
             let priority = Priority::ALL[number % 4];
