@@ -118,7 +118,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(jobs::enqueue))
         .routes(routes!(jobs::enqueue_many))
-        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::show, jobs::cancel))
         .routes(routes!(claim::claim))
         .routes(routes!(settle::ack))
         .routes(routes!(settle::fail))

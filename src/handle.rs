@@ -1,6 +1,8 @@
 //! The async handle that everybody holds: the same verbs for a program that embeds the queue and
 //! for the HTTP server.
 
+mod operators;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 

@@ -17,6 +17,7 @@ pub(crate) mod expire;
 pub(crate) mod extend;
 pub(crate) mod inspect;
 pub(crate) mod lane;
+pub(crate) mod list;
 pub(crate) mod locate;
 #[cfg(test)]
 mod many_queues;
@@ -24,14 +25,17 @@ pub(crate) mod merge;
 #[cfg(test)]
 mod model;
 pub(crate) mod pause;
+pub(crate) mod purge;
 pub(crate) mod rates;
 pub(crate) mod recovery;
+pub(crate) mod remove;
 pub(crate) mod replay;
 pub(crate) mod settle;
 pub(crate) mod state;
 pub(crate) mod tick;
 pub(crate) mod unique;
 pub(crate) mod view;
+pub(crate) mod walk;
 
 pub use crate::job::StateCounts;
 pub use cancel::Cancelled;
@@ -42,6 +46,8 @@ pub use claim::{
 };
 pub use event::{Event, Happened, JobDetail};
 pub use extend::{Extended, Released};
+pub use list::{JobPage, JobQuery};
+pub use purge::{Purge, Purged};
 pub use rates::Rates;
 pub use replay::{DeadPage, DeadQuery, PAGE_MAX};
 pub use settle::{Failed, Failure, SETTLE_MAX, Settle, SettleOutcome};

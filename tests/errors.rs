@@ -248,7 +248,7 @@ async fn a_method_or_a_media_type_that_is_not_taken_is_told() {
     for (method, path, allow) in [
         (Method::GET, "/v1/claim", "POST"),
         (Method::PUT, "/v1/jobs", "POST"),
-        (Method::DELETE, &job, "GET,HEAD"),
+        (Method::PATCH, &job, "GET,HEAD,DELETE"),
         (Method::POST, "/v1/queues", "GET,HEAD"),
         (Method::PATCH, "/q/health", "GET,HEAD"),
     ] {

@@ -2,8 +2,8 @@
 
 use pulk::job::Enqueued;
 use pulk::queue::{
-    Claim, Claimed, ClaimedJob, DeadPage, DeadQuery, Extended, Failed, Failure, QueueView,
-    Released, Settle, SettleOutcome,
+    Cancelled, Claim, Claimed, ClaimedJob, DeadPage, DeadQuery, Extended, Failed, Failure,
+    QueueView, Released, Settle, SettleOutcome,
 };
 use pulk::{
     ErrorKind, JobId, JobState, JobView, LeaseToken, NewJob, Queue, Result, RunAt, Timestamp,
@@ -93,6 +93,13 @@ impl Door {
         }
     }
 
+    pub async fn cancel(&self, id: JobId) -> Result<Cancelled> {
+        match self {
+            Door::Embedded(queue) => queue.cancel(id).await,
+            Door::Http(node, _) => http::cancel(node, id).await,
+        }
+    }
+
     pub async fn dead_letters(&self, query: DeadQuery) -> Result<DeadPage> {
         match self {
             Door::Embedded(queue) => queue.dead_letters(query).await,
@@ -138,6 +145,17 @@ impl Door {
         match self {
             Door::Embedded(queue) => queue.resume(name).await,
             Door::Http(node, _) => http::switch(node, name, "resume").await,
+        }
+    }
+
+    /// All metrics as text.
+    pub async fn metrics(&self) -> String {
+        match self {
+            Door::Embedded(queue) => {
+                let snapshot = queue.snapshot().await.unwrap();
+                queue.metrics().encode(&snapshot).unwrap()
+            }
+            Door::Http(node, _) => node.get("/q/metrics").await.text(),
         }
     }
 

@@ -192,6 +192,10 @@ impl Http {
         within(path, self.call(Method::GET, path, "")).await.unwrap()
     }
 
+    pub async fn delete(&self, path: &str) -> Answer {
+        within(path, self.call(Method::DELETE, path, "")).await.unwrap()
+    }
+
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         within(path, self.call(Method::POST, path, body)).await.unwrap()
     }
