@@ -98,6 +98,7 @@ fn exit_code(kind: ErrorKind) -> u8 {
         | ErrorKind::LeaseLost
         | ErrorKind::TooLarge
         | ErrorKind::Full
+        | ErrorKind::DiskFull
         | ErrorKind::Draining => EXIT_FAILED,
     }
 }

@@ -47,6 +47,9 @@ pub struct Config {
     pub max_interruptions: u32,
     /// How long to wait between attempts, where a job does not say so itself.
     pub retry: RetryPolicy,
+    /// Bytes of the volume that are kept for acks, fails and the like: jobs are taken in only
+    /// while more is left.
+    pub disk_reserve_bytes: u64,
 }
 
 impl Config {
@@ -94,6 +97,7 @@ impl Default for Config {
             }),
             max_interruptions: 5,
             retry: RetryPolicy::default(),
+            disk_reserve_bytes: 64 << 20,
         }
     }
 }

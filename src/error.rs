@@ -17,6 +17,9 @@ pub enum ErrorKind {
     TooLarge,
     /// The queue takes no more of this for now. Try again later.
     Full,
+    /// The volume has no room left but what is kept for acks and fails. Drain the queue or grow
+    /// the volume, then try again.
+    DiskFull,
     /// The queue is shutting down. Try again after the restart.
     Draining,
     /// The store failed. The process must end and reopen; what was not acknowledged may be tried

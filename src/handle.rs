@@ -65,7 +65,8 @@ impl Queue {
     pub async fn open(config: Config) -> Result<Queue> {
         config.validate()?;
         let (kind, data_dir) = (config.store, config.data_dir.clone());
-        let store = blocking(move || store::open(kind, &data_dir)).await?;
+        let reserve_bytes = config.disk_reserve_bytes;
+        let store = blocking(move || store::open(kind, &data_dir, reserve_bytes)).await?;
         Self::open_with(config, store, Arc::new(SystemClock)).await
     }
 
@@ -112,7 +113,8 @@ impl Queue {
     /// Puts a job in its queue.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) or [`TooLarge`](ErrorKind::TooLarge), naming the field.
+    /// [`Invalid`](ErrorKind::Invalid) or [`TooLarge`](ErrorKind::TooLarge), naming the field;
+    /// [`DiskFull`](ErrorKind::DiskFull) while the volume has no more than its reserve left.
     pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued> {
         job.validate()?;
         let mut enqueued = self.enqueue_valid(vec![job]).await?;
@@ -257,7 +259,8 @@ impl Queue {
     /// Puts a dead letter back to work: its attempts begin again, its errors are kept.
     ///
     /// # Errors
-    /// As [`dead_letter`](Self::dead_letter).
+    /// As [`dead_letter`](Self::dead_letter), and [`DiskFull`](ErrorKind::DiskFull) as for
+    /// [`enqueue`](Self::enqueue).
     pub async fn replay(&self, id: JobId) -> Result<Enqueued> {
         self.refuse_while_draining()?;
         self.call(0, move |state, context| state.replay(id, context).map(Some)).await

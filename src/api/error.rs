@@ -13,6 +13,8 @@ use crate::error::{Error, ErrorKind};
 
 /// How long a client should wait before it tries a node again, in seconds.
 const RETRY_AFTER_SECONDS: u32 = 1;
+/// The same while its disk is full, which takes longer to change.
+const RETRY_AFTER_FULL_SECONDS: u32 = 10;
 
 /// What a client is told when its call was not done.
 #[derive(Debug)]
@@ -54,8 +56,13 @@ impl Problem {
     }
 
     fn retry_after_seconds(&self) -> Option<u32> {
-        matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-            .then_some(RETRY_AFTER_SECONDS)
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                Some(RETRY_AFTER_SECONDS)
+            }
+            StatusCode::INSUFFICIENT_STORAGE => Some(RETRY_AFTER_FULL_SECONDS),
+            _ => None,
+        }
     }
 }
 
@@ -68,6 +75,7 @@ fn status_and_code(kind: ErrorKind) -> (StatusCode, &'static str) {
         ErrorKind::LeaseLost => (StatusCode::CONFLICT, "lease_lost"),
         ErrorKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
         ErrorKind::Full => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
+        ErrorKind::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "disk_full"),
         ErrorKind::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         ErrorKind::Poisoned
         | ErrorKind::Corrupt

@@ -81,6 +81,9 @@ pub(super) struct ServeArguments {
     /// The share of a delay, 0 to 1, that chance may take off.
     #[arg(long, env = "JOBS_RETRY_JITTER", value_name = "SHARE", default_value_t = 0.5)]
     retry_jitter: f64,
+    /// Bytes of the disk kept for acks and fails: jobs are refused when only they are left.
+    #[arg(long, env = "PULK_DISK_RESERVE_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
+    disk_reserve_bytes: u64,
     /// How long requests may finish after a signal to stop.
     #[arg(long, env = "PULK_SHUTDOWN_GRACE_MS", value_name = "MS", default_value_t = 25_000)]
     shutdown_grace_ms: u64,
@@ -155,6 +158,7 @@ impl ServeArguments {
                 max_ms: self.retry_max_ms,
                 jitter: self.retry_jitter,
             },
+            disk_reserve_bytes: self.disk_reserve_bytes,
         };
         let (listen, shutdown_grace_ms) = (self.listen, self.shutdown_grace_ms);
         ServeOptions { config, listen, shutdown_grace_ms }

@@ -78,7 +78,7 @@ impl QueueState {
                  new data directory",
             ));
         }
-        Ok(())
+        self.check_disk_room(jobs.iter().map(NewJob::weight_bytes).sum())
     }
 
     fn enqueue_one(&mut self, new: NewJob, now: Timestamp) -> Result<(LaneId, Enqueued)> {

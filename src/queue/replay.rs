@@ -121,6 +121,7 @@ impl QueueState {
     /// Puts a dead letter back to work: attempts and interruptions begin again, errors are kept.
     pub(crate) fn replay(&mut self, id: JobId, context: &mut Context<'_>) -> Result<Enqueued> {
         let (key, _, lane, record, bytes) = self.find_dead(id)?;
+        self.check_disk_room(bytes)?;
         let mut job = record.job;
         (job.failures, job.interruptions) = (0, 0);
         self.draft.remove_live(Tree::Dead, key, bytes);

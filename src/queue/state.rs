@@ -83,6 +83,8 @@ pub(crate) struct QueueState {
     pub(crate) needs_recount: bool,
     /// Set when a job became ready since it was last asked for.
     pub(crate) became_ready: bool,
+    /// How many bytes of jobs the volume had room for when the group began; `None` without limit.
+    pub(crate) disk_room_bytes: Option<u64>,
 }
 
 /// All queues, by number and by name.
@@ -122,6 +124,7 @@ impl QueueState {
             events: Vec::new(),
             needs_recount: false,
             became_ready: false,
+            disk_room_bytes: None,
         }
     }
 
@@ -137,6 +140,29 @@ impl QueueState {
     pub(crate) fn pending_bytes(&self) -> usize {
         let building: usize = self.building.values().map(ChunkBuilder::body_bytes).sum();
         self.draft.bytes() + self.dirty_chunk_bytes + building
+    }
+
+    /// Tells how many bytes of jobs there is room for. Before each group.
+    pub(crate) fn set_disk_room(&mut self, bytes: Option<u64>) {
+        self.disk_room_bytes = bytes;
+    }
+
+    /// Refuses jobs of so many bytes when they would touch what is kept of the volume.
+    pub(crate) fn check_disk_room(&self, bytes: usize) -> Result<()> {
+        let Some(room_bytes) = self.disk_room_bytes else { return Ok(()) };
+        if (self.pending_bytes() + bytes) as u64 <= room_bytes {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::DiskFull,
+            format!(
+                "the volume of {} has no room for more jobs: what is left, {} bytes, is kept for \
+                 acks and fails; drain the queue, grow the volume or lower \
+                 PULK_DISK_RESERVE_BYTES",
+                self.config.data_dir.display(),
+                self.config.disk_reserve_bytes
+            ),
+        ))
     }
 
     /// The writes of the group, all of them; the next command begins a new group.
