@@ -39,7 +39,7 @@ const PLENTY_BYTES: u64 = 256 << 20;
 /// What the ballast leaves free when it is made, so that it is not given up at once.
 const LEFT_FREE_BYTES: u64 = AHEAD_BYTES + (16 << 20);
 /// With less than this, a copy of the database does not go on: the journal needs what there is.
-pub(crate) const COPY_BYTES: u64 = 8 << 20;
+pub(crate) const COPY_BYTES: u64 = 2 << 20;
 /// Less than this can't be worked with.
 const LEAST_BYTES: u64 = 4 << 20;
 /// How many bytes of the volume a byte of jobs may take at first: once in the journal, which is
@@ -48,7 +48,7 @@ const GROWTH_OF_JOBS: u64 = 3;
 /// The volume is full when there is room for fewer bytes of jobs than this.
 const ROOM_BYTES_FULL: u64 = 1 << 20;
 /// It is full no more when there is room for so many; what lies between keeps it from flapping.
-const ROOM_BYTES_BACK: u64 = 4 << 20;
+const ROOM_BYTES_BACK: u64 = 8 << 20;
 /// With less room than this, sled's file is compacted earlier.
 const ROOM_BYTES_SHORT: u64 = 32 << 20;
 
@@ -263,7 +263,8 @@ impl Space {
             ErrorKind::Storage,
             format!(
                 "the volume of {} is full: up to {needed_bytes} bytes are needed to go on, and {} \
-                 are left; free some or enlarge the volume, and start again",
+                 are left; free some or enlarge the volume, and start again; what was \
+                 acknowledged is safe",
                 self.directory.display(),
                 self.at_hand_bytes()
             ),
