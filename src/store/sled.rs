@@ -49,6 +49,8 @@ use ::sled::transaction::{ConflictableTransactionError, TransactionError, Transa
 use bytes::Bytes;
 
 use self::committer::Committer;
+#[cfg(test)]
+pub(crate) use self::compaction::Limit;
 pub(crate) use self::compaction::Limits;
 use self::compaction::Places;
 pub(crate) use self::copying::Copying;
@@ -265,8 +267,10 @@ impl Iterator for SledScan<'_> {
     }
 }
 
-/// Keys of one tree, by its name, and what becomes of them.
-type TreeWrites = (Vec<u8>, Vec<(Vec<u8>, Option<Bytes>)>);
+/// Writes of one tree, by its name.
+type TreeWrites = (Vec<u8>, KeyWrites);
+/// Keys, and what becomes of them.
+type KeyWrites = Vec<(Vec<u8>, Option<Bytes>)>;
 
 fn tree_writes(writes: &WriteSet) -> Vec<TreeWrites> {
     let mut by_tree: Vec<(Tree, TreeWrites)> = Vec::new();

@@ -310,3 +310,64 @@ fn lengthen(path: &Path, from: u64, bytes: u64) -> io::Result<()> {
     }
     done
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+mod tests {
+    use super::*;
+
+    fn ballast(dir: &Path) -> (u64, u64) {
+        let found = fs::metadata(dir.join(BALLAST)).unwrap();
+        (found.len(), allocated(&found))
+    }
+
+    #[test]
+    fn the_ballast_is_made_of_bytes_that_are_there_and_follows_the_setting() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = Space::open(dir.path(), Reserve::Bytes(3 << 20)).unwrap();
+        assert!(!dir.path().join(BALLAST).exists());
+        space.restore();
+        let (length, allocated) = ballast(dir.path());
+        assert_eq!(length, 3 << 20);
+        assert!(allocated >= length);
+        // Given up in part, and made again.
+        space.give_up(1 << 20);
+        assert_eq!(ballast(dir.path()).0, 2 << 20);
+        space.restore();
+        assert_eq!(ballast(dir.path()).0, 3 << 20);
+        // What is there is not needed while there is room.
+        space.make_room(1 << 20);
+        assert_eq!(ballast(dir.path()).0, 3 << 20);
+
+        let found = Space::open(dir.path(), Reserve::AsFound).unwrap();
+        found.restore();
+        assert_eq!(ballast(dir.path()).0, 3 << 20);
+        Space::open(dir.path(), Reserve::Bytes(1 << 20)).unwrap();
+        assert_eq!(ballast(dir.path()).0, 1 << 20);
+    }
+
+    #[test]
+    fn a_hole_in_the_ballast_does_not_count() {
+        let dir = tempfile::tempdir().unwrap();
+        File::create(dir.path().join(BALLAST)).unwrap().set_len(5 << 20).unwrap();
+        let space = Space::open(dir.path(), Reserve::Bytes(5 << 20)).unwrap();
+        space.restore();
+        assert!(ballast(dir.path()).1 >= 5 << 20);
+    }
+
+    #[test]
+    fn room_is_what_lies_beyond_the_reserve_and_does_not_flap() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = Space::open(dir.path(), Reserve::Bytes(0)).unwrap();
+        let room = |pending| space.now(pending).unwrap().room_bytes;
+        let all = room(0);
+        assert!(all > 20 << 20, "this test needs some room");
+        assert!(room(all - ROOM_BYTES_FULL * 2) > 0);
+        assert_eq!(room(all), 0);
+        assert_eq!(room(all.saturating_sub(ROOM_BYTES_FULL * 2)), 0, "more must come back");
+        assert!(room(0) > 0);
+
+        let kept = Space::open(dir.path(), Reserve::Bytes(u64::MAX)).unwrap();
+        assert_eq!(kept.now(0).unwrap().room_bytes, 0);
+    }
+}

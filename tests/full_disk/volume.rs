@@ -65,7 +65,7 @@ impl Volume {
         });
         let why: std::io::Result<()> = filled;
         assert_eq!(why.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
-        let left = rustix::fs::statvfs(&self.root()).unwrap();
+        let left = rustix::fs::statvfs(self.root()).unwrap();
         assert!(left.f_bavail * left.f_frsize < 4 * 4096, "{} blocks are left", left.f_bavail);
     }
 

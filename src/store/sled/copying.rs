@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 use super::committer::Committer;
 use super::compaction::Places;
-use super::{Database, Failure, guarded, sentence, tree_writes, unopened};
+use super::{Database, Failure, KeyWrites, guarded, sentence, tree_writes, unopened};
 use crate::error::{Error, Result};
 use crate::store::WriteSet;
 use crate::store::data_dir::sync_dir;
@@ -87,11 +87,7 @@ impl Copying {
         Ok(false)
     }
 
-    fn portion(
-        &self,
-        name: &[u8],
-        until: Option<&[u8]>,
-    ) -> Result<Vec<(Vec<u8>, Option<Bytes>)>, String> {
+    fn portion(&self, name: &[u8], until: Option<&[u8]>) -> Result<KeyWrites, String> {
         let (mut portion, mut bytes) = (Vec::new(), 0);
         let Some(until) = until else { return Ok(portion) };
         // Looked up anew each time: sled's iterator would go on with a page it read before.
