@@ -15,7 +15,10 @@ pub(crate) mod enqueue;
 pub(crate) mod event;
 pub(crate) mod expire;
 pub(crate) mod extend;
+pub(crate) mod idempotency;
 pub(crate) mod inspect;
+#[cfg(test)]
+mod key_model;
 pub(crate) mod lane;
 pub(crate) mod locate;
 #[cfg(test)]
@@ -24,9 +27,12 @@ pub(crate) mod merge;
 #[cfg(test)]
 mod model;
 pub(crate) mod pause;
+pub(crate) mod plan;
 pub(crate) mod rates;
 pub(crate) mod recovery;
+pub(crate) mod refile;
 pub(crate) mod replay;
+pub(crate) mod result;
 pub(crate) mod settle;
 pub(crate) mod state;
 pub(crate) mod tick;
@@ -44,5 +50,6 @@ pub use event::{Event, Happened, JobDetail};
 pub use extend::{Extended, Released};
 pub use rates::Rates;
 pub use replay::{DeadPage, DeadQuery, PAGE_MAX};
+pub use result::Ack;
 pub use settle::{Failed, Failure, SETTLE_MAX, Settle, SettleOutcome};
 pub use view::{QueueView, Snapshot};

@@ -85,6 +85,7 @@ struct Series {
     crashed: IntCounter,
     damaged: IntCounter,
     dead_expired: IntCounter,
+    expired: IntCounter,
     cancelled: IntCounter,
     duration_seconds: Histogram,
     wait_seconds: Histogram,
@@ -113,6 +114,7 @@ impl Series {
             Happened::Dead { reason: DeadReason::Crashed, .. } => self.crashed.inc(),
             Happened::Dead { reason: DeadReason::Damaged, .. } => self.damaged.inc(),
             Happened::Dead { reason: DeadReason::Expired, .. } => self.dead_expired.inc(),
+            Happened::Expired { .. } => self.expired.inc(),
             Happened::Cancelled { .. } => self.cancelled.inc(),
             Happened::Replayed { .. } | Happened::Paused | Happened::Resumed => {}
         }
@@ -132,6 +134,7 @@ struct Vectors {
     retried: IntCounterVec,
     interrupted: IntCounterVec,
     cancelled: IntCounterVec,
+    expired: IntCounterVec,
     dead: IntCounterVec,
     duration_seconds: HistogramVec,
     wait_seconds: HistogramVec,
@@ -156,6 +159,7 @@ impl Vectors {
             retried: counter("pulk_jobs_retried_total", "Failures that get another attempt.")?,
             interrupted: counter("pulk_jobs_interrupted_total", "Leases that ran out.")?,
             cancelled: counter("pulk_jobs_cancelled_total", "Jobs cancelled, replaced or purged.")?,
+            expired: counter("pulk_jobs_expired_total", "Jobs that no worker started in time.")?,
             dead: registered(registry, IntCounterVec::new(dead, &["queue", "priority", "reason"]))?,
             duration_seconds: histogram(
                 "pulk_job_duration_seconds",
@@ -181,6 +185,7 @@ impl Vectors {
             retried: self.retried.with_label_values(&labels),
             interrupted: self.interrupted.with_label_values(&labels),
             cancelled: self.cancelled.with_label_values(&labels),
+            expired: self.expired.with_label_values(&labels),
             exhausted: dead(DeadReason::Exhausted),
             rejected: dead(DeadReason::Rejected),
             crashed: dead(DeadReason::Crashed),

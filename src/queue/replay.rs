@@ -122,6 +122,7 @@ impl QueueState {
     pub(crate) fn replay(&mut self, id: JobId, context: &mut Context<'_>) -> Result<Enqueued> {
         let (key, _, lane, record, bytes) = self.find_dead(id)?;
         let mut job = record.job;
+        self.retake_unique_key(id, &job, context.now)?;
         (job.failures, job.interruptions) = (0, 0);
         self.draft.remove_live(Tree::Dead, key, bytes);
         self.count(lane, Some(JobState::Dead), Move::Replay)?;
@@ -133,6 +134,8 @@ impl QueueState {
             queue: self.queue_name(lane.queue).to_string(),
             priority: lane.priority,
             run_at: context.now,
+            replaced: None,
+            is_new: false,
         })
     }
 

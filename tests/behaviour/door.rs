@@ -1,8 +1,9 @@
 //! The verbs of a queue, whichever way one comes in, and what tests often do with them.
 
-use pulk::job::Enqueued;
+use bytes::Bytes;
+use pulk::job::{Enqueued, Found};
 use pulk::queue::{
-    Claim, Claimed, ClaimedJob, DeadPage, DeadQuery, Extended, Failed, Failure, QueueView,
+    Ack, Claim, Claimed, ClaimedJob, DeadPage, DeadQuery, Extended, Failed, Failure, QueueView,
     Released, Settle, SettleOutcome,
 };
 use pulk::{
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::http_door as http;
 use crate::node::{Http, post_head, within};
+use crate::result_reply;
 
 /// A way into a queue.
 #[derive(Clone)]
@@ -49,7 +51,14 @@ impl Door {
     pub async fn ack(&self, token: LeaseToken) -> Result<()> {
         match self {
             Door::Embedded(queue) => queue.ack(token).await,
-            Door::Http(node, _) => http::ack(node, token).await,
+            Door::Http(node, _) => http::ack(node, &token.into()).await,
+        }
+    }
+
+    pub async fn ack_with_result(&self, token: LeaseToken, result: Bytes) -> Result<()> {
+        match self {
+            Door::Embedded(queue) => queue.ack_with_result(token, result).await,
+            Door::Http(node, _) => http::ack(node, &Ack { token, result: Some(result) }).await,
         }
     }
 
@@ -90,6 +99,13 @@ impl Door {
         match self {
             Door::Embedded(queue) => queue.job(id).await,
             Door::Http(node, _) => http::job(node, &format!("/v1/jobs/{id}")).await,
+        }
+    }
+
+    pub async fn find(&self, id: JobId) -> Result<Found> {
+        match self {
+            Door::Embedded(queue) => queue.find(id).await,
+            Door::Http(node, _) => result_reply::find(node, id).await,
         }
     }
 
@@ -197,7 +213,7 @@ impl Door {
     /// it tells: once that is gone, the claim has reached the queue and looked.
     pub async fn parked(&self, mut claim: Claim) -> JoinHandle<Result<Claimed>> {
         let herald = self.herald().await;
-        claim.settle.acks.push(herald);
+        claim.settle.acks.push(herald.into());
         let door = self.clone();
         let waiting = tokio::spawn(async move { door.claim(claim).await });
         self.gone(herald.job()).await;
@@ -217,7 +233,7 @@ impl Door {
             Door::Http(_, address) => {
                 let mut claim = claim;
                 let herald = self.herald().await;
-                claim.settle.acks.push(herald);
+                claim.settle.acks.push(herald.into());
                 let body = http::claim_body(&claim);
                 let mut connection = crate::node::Connection::open(address).await;
                 connection.send(post_head("/v1/claim", body.len())).await;
