@@ -17,6 +17,7 @@ mod openapi;
 mod queues;
 mod replays;
 mod settle;
+mod timed_body;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,8 +32,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::handle::Queue;
 use crate::metrics::Metrics;
-use error::Problem;
+pub(crate) use error::Problem;
 use openapi::alias;
+pub(crate) use timed_body::TimedBody;
 
 /// The most bytes of one request's body.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
@@ -117,7 +119,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(jobs::enqueue))
         .routes(routes!(jobs::enqueue_many))
-        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::show, jobs::cancel))
         .routes(routes!(claim::claim))
         .routes(routes!(settle::ack))
         .routes(routes!(settle::fail))

@@ -2,6 +2,7 @@
 //! for the HTTP server.
 
 mod dead_letters;
+mod operators;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};

@@ -20,6 +20,7 @@ pub(crate) mod expire;
 pub(crate) mod extend;
 pub(crate) mod inspect;
 pub(crate) mod lane;
+pub(crate) mod list;
 pub(crate) mod locate;
 #[cfg(test)]
 mod many_queues;
@@ -28,8 +29,10 @@ pub(crate) mod merge;
 mod model;
 pub(crate) mod pace;
 pub(crate) mod pause;
+pub(crate) mod purge;
 pub(crate) mod rates;
 pub(crate) mod recovery;
+pub(crate) mod remove;
 pub(crate) mod replay;
 pub(crate) mod replays;
 pub(crate) mod retention;
@@ -38,6 +41,7 @@ pub(crate) mod state;
 pub(crate) mod tick;
 pub(crate) mod unique;
 pub(crate) mod view;
+pub(crate) mod walk;
 
 pub use crate::job::StateCounts;
 pub use cancel::Cancelled;
@@ -51,6 +55,8 @@ pub use dead_walk::{DEAD_IDS_MAX, DeadChoice, DeadFilter};
 pub use edit::DeadEdit;
 pub use event::{Event, Happened, JobDetail};
 pub use extend::{Extended, Released};
+pub use list::{JobPage, JobQuery};
+pub use purge::{Purge, Purged};
 pub use rates::Rates;
 pub use replay::{ManyReplayed, ReplayMany};
 pub use replays::{

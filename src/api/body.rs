@@ -17,6 +17,7 @@ use utoipa::IntoParams;
 
 use super::BODY_BYTES_MAX;
 use super::error::Problem;
+use super::timed_body::BodyTimeout;
 use crate::error::{Error, Result};
 use crate::job::JobId;
 
@@ -48,7 +49,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
                 discard(body).await;
                 return Err(Problem::body_too_large());
             }
-            Err(_) => return Err(broken_off().into()),
+            Err(reason) => return Err(interrupted(&*reason)),
         };
         if !bytes.is_empty() {
             check_media_type(&parts.headers)?;
@@ -57,8 +58,13 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     }
 }
 
-fn broken_off() -> Error {
-    Error::invalid("body", "broke off before its end; send it again")
+/// What to say when a body can't be read to its end.
+fn interrupted(reason: &(dyn std::error::Error + 'static)) -> Problem {
+    let mut reasons = std::iter::successors(Some(reason), |reason| reason.source());
+    match reasons.find_map(|reason| reason.downcast_ref::<BodyTimeout>()) {
+        Some(late) => Problem::body_timeout(late.timeout_ms),
+        None => Error::invalid("body", "broke off before its end; send it again").into(),
+    }
 }
 
 async fn discard(mut body: Body) {

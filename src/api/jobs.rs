@@ -22,6 +22,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{Enqueued, JobId, NewJob, Payload, RunAt, limits};
 use crate::priority::Priority;
+use crate::queue::Cancelled;
 use crate::retry::RetryPolicy;
 
 /// Enqueue a job.
@@ -94,6 +95,27 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let job = api.queue()?.job(id).await?;
     Ok(Json(JobReply::from(&job)).into_response())
+}
+
+/// Cancel a job.
+///
+/// One that waits or is dead is gone with the answer. One that runs is left to its worker, who is
+/// told at the next extend, or by `cancelled` at its ack, fail or release; it is gone when its
+/// lease ends, in whatever way.
+#[utoipa::path(
+    delete, path = "/v1/jobs/{id}", operation_id = "cancel", tag = "jobs",
+    params(PathId),
+    responses(
+        (status = 200, description = "It is gone, or will be.", body = CancelReply),
+        BadCall, NotFound, NotReady,
+    ),
+)]
+pub(super) async fn cancel(
+    State(api): State<ApiState>,
+    PathId(id): PathId,
+) -> Result<Json<CancelReply>, Problem> {
+    let state = api.queue()?.cancel(id).await?.into();
+    Ok(Json(CancelReply { id, state }))
 }
 
 /// A producer that sends this key relies on it; taking the job twice would be worse than no job.
@@ -182,6 +204,31 @@ pub(super) struct RetryRequest {
     /// The share of a delay that chance may take off.
     #[schema(minimum = 0, maximum = 1)]
     jitter: Option<f64>,
+}
+
+/// What became of a job that was cancelled.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CancelReply {
+    /// The job's id.
+    id: JobId,
+    /// `cancelled`: it is gone. `running`: it is gone when its lease ends.
+    state: CancelledState,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum CancelledState {
+    Cancelled,
+    Running,
+}
+
+impl From<Cancelled> for CancelledState {
+    fn from(cancelled: Cancelled) -> Self {
+        match cancelled {
+            Cancelled::Gone => CancelledState::Cancelled,
+            Cancelled::Running => CancelledState::Running,
+        }
+    }
 }
 
 /// The jobs of a batch.

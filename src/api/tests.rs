@@ -53,6 +53,7 @@ async fn calls_wait_for_the_queue_to_open() {
         ("POST", ack.as_str(), token.as_str()),
         ("POST", replay.as_str(), ""),
         ("GET", show.as_str(), ""),
+        ("DELETE", show.as_str(), ""),
         ("GET", "/v1/dead?queue=a%2Fb&kind=&reason=&error=&limit=5", ""),
         ("POST", "/v1/dead/replay", ""),
         ("GET", "/v1/replays/7", ""),
@@ -96,9 +97,9 @@ async fn what_is_not_there_is_a_problem() {
     let answer = call("GET", "/v1/jobs", "").await;
     is_problem(&answer, 405, "method_not_allowed");
     assert_eq!(answer.1[header::ALLOW], "POST");
-    let answer = call("DELETE", &format!("/v1/jobs/{ID}"), "").await;
+    let answer = call("PATCH", &format!("/v1/jobs/{ID}"), "").await;
     is_problem(&answer, 405, "method_not_allowed");
-    assert_eq!(answer.1[header::ALLOW], "GET,HEAD");
+    assert_eq!(answer.1[header::ALLOW], "GET,HEAD,DELETE");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The states of a job and the legal moves between them.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -128,9 +129,33 @@ impl fmt::Display for JobState {
     }
 }
 
+impl FromStr for JobState {
+    type Err = Error;
+
+    /// Reads the name of a state in any letter case.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        JobState::ALL
+            .into_iter()
+            .find(|state| state.as_str().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                let states = "scheduled, ready, running, retrying or dead";
+                Error::invalid("state", format!("{text:?} is not a state; use {states}"))
+            })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_goes_there_and_back() {
+        for state in JobState::ALL {
+            assert_eq!(state.to_string().to_uppercase().parse::<JobState>().unwrap(), state);
+        }
+        let refused = "done".parse::<JobState>().unwrap_err();
+        assert_eq!(refused.field(), Some("state"));
+    }
 
     #[test]
     fn every_move_from_every_state_is_legal_or_refused() {

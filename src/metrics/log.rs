@@ -55,8 +55,12 @@ pub fn log_event(event: &Event) {
         }
         Happened::Cancelled { id } => info!(target: TARGET, queue, priority, %id, "Job cancelled"),
         Happened::Replayed { id } => info!(target: TARGET, queue, priority, %id, "Job replayed"),
+        Happened::Purged { jobs } => {
+            info!(target: TARGET, queue, priority, jobs, "Jobs purged");
+        }
         Happened::Paused => info!(target: TARGET, queue, "Queue paused"),
         Happened::Resumed => info!(target: TARGET, queue, "Queue resumed"),
+        Happened::QueueRemoved => info!(target: TARGET, queue, "Queue removed"),
         Happened::Edited { id } => {
             info!(target: TARGET, queue, priority, %id, "Dead letter edited");
         }

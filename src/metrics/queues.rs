@@ -40,8 +40,13 @@ impl QueueSeries {
     }
 
     pub(super) fn observe(&self, event: &Event) {
-        let Some(priority) = event.priority else { return };
         let mut known = self.known();
+        let Some(priority) = event.priority else {
+            if event.what == Happened::QueueRemoved && known.remove(&event.queue).is_some() {
+                self.vectors.forget(&event.queue);
+            }
+            return;
+        };
         if let Some(series) = known.get(&event.queue).and_then(|one| one[priority].as_ref()) {
             return series.count(&event.what);
         }
@@ -118,6 +123,7 @@ impl Series {
             Happened::Dead { reason: DeadReason::Damaged, .. } => self.damaged.inc(),
             Happened::Dead { reason: DeadReason::Expired, .. } => self.dead_expired.inc(),
             Happened::Cancelled { .. } => self.cancelled.inc(),
+            Happened::Purged { jobs } => self.cancelled.inc_by(*jobs),
             Happened::DeadRemoved { jobs, why } => match why {
                 Removal::Deleted => self.deleted.inc_by(*jobs),
                 Removal::Purged => self.purged.inc_by(*jobs),
@@ -127,6 +133,7 @@ impl Series {
             Happened::Replayed { .. }
             | Happened::Paused
             | Happened::Resumed
+            | Happened::QueueRemoved
             | Happened::Edited { .. }
             | Happened::ReplayStarted { .. }
             | Happened::ReplayEnded { .. } => {}
@@ -190,6 +197,30 @@ impl Vectors {
                 "Time that a job was ready before it was claimed.",
             )?,
         })
+    }
+
+    /// Drops the series of a queue that is gone. Those that were never made are no error.
+    fn forget(&self, queue: &str) {
+        let counters = [
+            &self.enqueued,
+            &self.started,
+            &self.completed,
+            &self.failed,
+            &self.retried,
+            &self.interrupted,
+            &self.cancelled,
+        ];
+        for priority in Priority::ALL.map(Priority::as_str) {
+            for counter in counters {
+                let _ = counter.remove_label_values(&[queue, priority]);
+            }
+            for histogram in [&self.duration_seconds, &self.wait_seconds] {
+                let _ = histogram.remove_label_values(&[queue, priority]);
+            }
+            for reason in DeadReason::ALL.map(DeadReason::as_str) {
+                let _ = self.dead.remove_label_values(&[queue, priority, reason]);
+            }
+        }
     }
 
     fn series(&self, queue: &str, priority: Priority) -> Series {

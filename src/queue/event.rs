@@ -90,10 +90,15 @@ pub enum Happened {
         /// Why.
         reason: DeadReason,
     },
-    /// A job was cancelled, replaced or purged, and is gone.
+    /// A job was cancelled or replaced, and is gone.
     Cancelled {
         /// The job.
         id: JobId,
+    },
+    /// So many jobs were purged, and are gone.
+    Purged {
+        /// How many.
+        jobs: u64,
     },
     /// A dead letter was put back to work.
     Replayed {
@@ -104,6 +109,8 @@ pub enum Happened {
     Paused,
     /// Claims of the queue go on.
     Resumed,
+    /// The queue was empty, and is gone.
+    QueueRemoved,
     /// A dead letter was changed.
     Edited {
         /// The job.

@@ -3,6 +3,8 @@
 //! checked in the store, and every job is looked up and compared.
 
 mod dead_letters;
+mod removal;
+mod step;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,60 +26,13 @@ use crate::queue::state::{Context, QueueState};
 use crate::queue::{Claim, Failed, Failure, examine};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
-use dead_letters::{DeadStep, Replays};
+use dead_letters::Replays;
+use step::{Step, step};
 
 const MAX_INTERRUPTIONS: u32 = 2;
 const LEASE_MS: u64 = 1_000;
 
-#[derive(Clone, Debug)]
-enum Step {
-    Enqueue { queue: u8, kind: u8, priority: u8, jobs: u8, delay_ms: u64, large: bool },
-    Claim { queue: Option<u8>, kind: Option<u8>, priority: Option<u8>, limit: u8 },
-    Ack { job: Index, old: bool },
-    Fail { job: Index, old: bool, retry: bool, retry_in_ms: Option<u64> },
-    Extend { job: Index, old: bool, lease_ms: u64 },
-    Release { job: Index, old: bool, delay_ms: u64 },
-    Replay { job: Index },
-    Dead(DeadStep),
-    Commit,
-    CommitAndWait { ms: u64 },
-    ClockBack { ms: u64 },
-    Crash,
-    FailedCommit { applied: bool },
-    Restart,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let delay = prop_oneof![3 => Just(0u64), 1 => 1..3_000u64];
-    let choice = |most: u8| prop::option::weighted(0.3, 0..most);
-    prop_oneof![
-        6 => (0..3u8, 0..2u8, 0..5u8, 1..40u8, delay.clone(), prop::bool::weighted(0.05)).prop_map(
-            |(queue, kind, priority, jobs, delay_ms, large)| {
-                Step::Enqueue { queue, kind, priority, jobs, delay_ms, large }
-            }),
-        8 => (choice(3), choice(2), choice(5), 1..30u8).prop_map(
-            |(queue, kind, priority, limit)| Step::Claim { queue, kind, priority, limit }),
-        8 => (any::<Index>(), prop::bool::weighted(0.1))
-            .prop_map(|(job, old)| Step::Ack { job, old }),
-        6 => (any::<Index>(), prop::bool::weighted(0.1), prop::bool::weighted(0.9),
-              prop::option::of(0..2_000u64))
-            .prop_map(|(job, old, retry, retry_in_ms)| Step::Fail { job, old, retry, retry_in_ms }),
-        3 => (any::<Index>(), prop::bool::weighted(0.1), 1..5_000u64)
-            .prop_map(|(job, old, lease_ms)| Step::Extend { job, old, lease_ms }),
-        3 => (any::<Index>(), prop::bool::weighted(0.1), delay)
-            .prop_map(|(job, old, delay_ms)| Step::Release { job, old, delay_ms }),
-        2 => any::<Index>().prop_map(|job| Step::Replay { job }),
-        10 => dead_letters::step().prop_map(Step::Dead),
-        6 => Just(Step::Commit),
-        4 => (1..2_000u64).prop_map(|ms| Step::CommitAndWait { ms }),
-        1 => (1..100_000u64).prop_map(|ms| Step::ClockBack { ms }),
-        1 => Just(Step::Crash),
-        1 => any::<bool>().prop_map(|applied| Step::FailedCommit { applied }),
-        1 => Just(Step::Restart),
-    ]
-}
-
-/// What the model knows of a job that was not acked.
+/// What the model knows of a job that is not gone.
 #[derive(Clone, Debug)]
 struct Known {
     queue: String,
@@ -99,7 +54,7 @@ struct Known {
 #[derive(Clone, Debug, PartialEq)]
 enum At {
     Waiting,
-    Leased { until: Timestamp },
+    Leased { until: Timestamp, cancelled: bool },
     Timer { due: Timestamp, retry: bool },
     Dead(DeadReason),
 }
@@ -115,7 +70,7 @@ struct Run {
     durable: BTreeMap<JobId, Known>,
     replays: Replays,
     durable_replays: Replays,
-    /// Tokens of jobs that were acked; with the group at work, and as of the last commit.
+    /// Last tokens of jobs that are gone; with the group at work, and as of the last commit.
     gone: Vec<LeaseToken>,
     durable_gone: Vec<LeaseToken>,
     opened_at: Timestamp,
@@ -167,6 +122,11 @@ impl Run {
             Step::Release { job, old, delay_ms } => self.release(job, old, delay_ms),
             Step::Replay { job } => self.replay(job),
             Step::Dead(step) => self.apply_dead(step),
+            Step::Cancel { job } => self.cancel(job),
+            Step::Purge { queue, priority, states, looks, crash } => {
+                self.purge(queue, priority, states, looks, crash);
+            }
+            Step::RemoveQueue { queue } => self.remove_queue(queue),
             Step::Commit => self.commit(),
             Step::CommitAndWait { ms } => {
                 self.commit();
@@ -244,14 +204,16 @@ impl Run {
         let (now, exact) = (self.now, !self.stepped_back);
         let grace_over = now >= self.opened_at.plus_ms(LEASE_GRACE_MS);
         let mut known = std::mem::take(&mut self.known);
+        known.retain(|id, job| !self.cancelled_is_gone(*id, job));
         for (id, job) in &mut known {
             let view = self.state.job(*id).unwrap_or_else(|error| panic!("lost {job:?}: {error}"));
             match job.at.clone() {
-                At::Leased { until } => match view.state {
+                At::Leased { until, cancelled } => match view.state {
                     JobState::Running => {
                         assert!(now < until || !grace_over || !exact, "{id} kept its lease");
                     }
                     JobState::Ready | JobState::Dead => {
+                        assert!(!cancelled, "{id} came back after it was cancelled");
                         assert!(now >= until || !exact, "{id} lost its lease early");
                         job.interruptions += 1;
                         job.at = match job.interruptions > MAX_INTERRUPTIONS {
@@ -292,17 +254,13 @@ impl Run {
         let known = self.known.clone();
         for (id, job) in &known {
             let view = self.state.job(*id).unwrap_or_else(|error| panic!("lost {job:?}: {error}"));
-            let expected = match job.at {
-                At::Waiting => JobState::Ready,
-                At::Leased { .. } => JobState::Running,
-                At::Timer { retry: true, .. } => JobState::Retrying,
-                At::Timer { retry: false, .. } => JobState::Scheduled,
-                At::Dead(_) => JobState::Dead,
-            };
-            assert_eq!(view.state, expected, "{id} {job:?}");
+            assert_eq!(view.state, job.at.state(), "{id} {job:?}");
             assert_eq!(view.payload, job.payload);
             assert_eq!((&view.queue, view.priority), (&job.queue, job.priority));
             assert_eq!(view.interruptions, job.interruptions, "{id}");
+            if let At::Leased { cancelled, .. } = job.at {
+                assert_eq!(view.running.unwrap().cancelled, cancelled, "{id}");
+            }
             if let At::Dead(reason) = job.at {
                 assert_eq!(view.dead.unwrap().reason, reason);
             } else {
@@ -371,7 +329,7 @@ impl Run {
             assert_eq!((&got.kind, &got.payload), (&job.kind, &job.payload));
             lowest = got.priority;
             job.delivery = got.token.delivery;
-            job.at = At::Leased { until: self.now.plus_ms(LEASE_MS) };
+            job.at = At::Leased { until: self.now.plus_ms(LEASE_MS), cancelled: false };
         }
         let wanted = |job: &&Known| {
             job.at == At::Waiting
@@ -402,9 +360,8 @@ impl Run {
     fn ack(&mut self, job: Index, old: bool) {
         let Some((token, live)) = self.token(job, old) else { return };
         let acked = self.with(|state, context| state.ack(token, context));
-        if expect_live(acked, live).is_some() {
-            self.known.remove(&token.job);
-            self.gone.push(token);
+        if self.ended(token, acked, live).is_some() {
+            self.forget(token.job);
         }
     }
 
@@ -416,7 +373,7 @@ impl Run {
     fn fail_token(&mut self, token: LeaseToken, live: bool, retry: bool, retry_in_ms: Option<u64>) {
         let failure = Failure { token, error: "boom".to_owned(), retry, retry_in_ms };
         let failed = self.with(|state, context| state.fail(&failure, context));
-        let Some(failed) = expect_live(failed, live) else { return };
+        let Some(failed) = self.ended(token, failed, live) else { return };
         let known = self.known.get_mut(&token.job).unwrap();
         known.failures += 1;
         known.has_error = true;
@@ -439,25 +396,30 @@ impl Run {
         let Some((token, live)) = self.token(job, old) else { return };
         let extended =
             self.with(|state, context| state.extend(token, Some(lease_ms), Some(50), context));
-        if expect_live(extended, live).is_some() {
-            let until = self.now.plus_ms(lease_ms);
-            self.known.get_mut(&token.job).unwrap().at = At::Leased { until };
+        if let Some(extended) = expect_live(extended, live) {
+            let known = self.known.get_mut(&token.job).unwrap();
+            let At::Leased { cancelled, .. } = known.at else { panic!("{known:?}") };
+            assert_eq!(extended.cancelled, cancelled, "the holder was told wrong");
+            known.at = At::Leased { until: self.now.plus_ms(lease_ms), cancelled };
         }
     }
 
     fn release(&mut self, job: Index, old: bool, delay_ms: u64) {
         let Some((token, live)) = self.token(job, old) else { return };
         let released = self.with(|state, context| state.release(token, Some(delay_ms), context));
-        let Some(released) = expect_live(released, live) else { return };
+        let Some(released) = self.ended(token, released, live) else { return };
         self.known.get_mut(&token.job).unwrap().at = match released.state {
             JobState::Ready => At::Waiting,
             _ => At::Timer { due: released.run_at, retry: false },
         };
     }
 
+    fn any_job(&self, job: Index) -> Option<JobId> {
+        self.known.keys().nth(job.index(self.known.len().max(1))).copied()
+    }
+
     fn replay(&mut self, job: Index) {
-        let known: Vec<JobId> = self.known.keys().copied().collect();
-        let Some(id) = known.get(job.index(known.len().max(1))).copied() else { return };
+        let Some(id) = self.any_job(job) else { return };
         let replayed = self.with(|state, context| state.replay(id, context));
         let known = self.known.get_mut(&id).unwrap();
         match (&known.at, replayed) {

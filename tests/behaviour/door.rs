@@ -2,8 +2,8 @@
 
 use pulk::job::Enqueued;
 use pulk::queue::{
-    Claim, Claimed, ClaimedJob, DeadEdit, DeadPage, DeadPurged, DeadQuery, Extended, Failed,
-    Failure, ManyReplayed, PurgeDead, QueueView, Released, ReplayMany, ReplayView, Settle,
+    Cancelled, Claim, Claimed, ClaimedJob, DeadEdit, DeadPage, DeadPurged, DeadQuery, Extended,
+    Failed, Failure, ManyReplayed, PurgeDead, QueueView, Released, ReplayMany, ReplayView, Settle,
     SettleOutcome,
 };
 use pulk::{
@@ -92,6 +92,13 @@ impl Door {
         match self {
             Door::Embedded(queue) => queue.job(id).await,
             Door::Http(node, _) => http::job(node, &format!("/v1/jobs/{id}")).await,
+        }
+    }
+
+    pub async fn cancel(&self, id: JobId) -> Result<Cancelled> {
+        match self {
+            Door::Embedded(queue) => queue.cancel(id).await,
+            Door::Http(node, _) => http::cancel(node, id).await,
         }
     }
 
@@ -189,6 +196,17 @@ impl Door {
         match self {
             Door::Embedded(queue) => queue.resume(name).await,
             Door::Http(node, _) => http::switch(node, name, "resume").await,
+        }
+    }
+
+    /// All metrics as text.
+    pub async fn metrics(&self) -> String {
+        match self {
+            Door::Embedded(queue) => {
+                let snapshot = queue.snapshot().await.unwrap();
+                queue.metrics().encode(&snapshot).unwrap()
+            }
+            Door::Http(node, _) => node.get("/q/metrics").await.text(),
         }
     }
 

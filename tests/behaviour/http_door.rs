@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use pulk::dead_letter::{DeadReason, FailedAttempt};
 use pulk::job::{DeadView, Enqueued, RunningView};
 use pulk::queue::{
-    Claim, Claimed, ClaimedJob, Extended, Failed, Failure, QueueView, Released, Settle,
+    Cancelled, Claim, Claimed, ClaimedJob, Extended, Failed, Failure, QueueView, Released, Settle,
     SettleOutcome,
 };
 use pulk::{
@@ -110,6 +110,17 @@ pub async fn release(node: &Http, token: LeaseToken, delay_ms: Option<u64>) -> R
 
 pub async fn job(node: &Http, path: &str) -> Result<JobView> {
     read::<JobReply>(&node.get(path).await, 200).map(JobReply::into_view)
+}
+
+pub async fn cancel(node: &Http, id: JobId) -> Result<Cancelled> {
+    let answer = node.delete(&format!("/v1/jobs/{id}")).await;
+    let reply: CancelReply = read(&answer, 200)?;
+    assert_eq!(reply.id, id);
+    Ok(match reply.state.as_str() {
+        "cancelled" => Cancelled::Gone,
+        "running" => Cancelled::Running,
+        other => panic!("{other} is no answer to a cancel"),
+    })
 }
 
 pub async fn queues(node: &Http) -> Result<Vec<QueueView>> {
@@ -390,6 +401,12 @@ struct ReleaseReply {
 }
 
 #[derive(Deserialize)]
+struct CancelReply {
+    id: JobId,
+    state: String,
+}
+
+#[derive(Deserialize)]
 pub struct JobReply {
     id: JobId,
     state: JobState,
@@ -411,6 +428,7 @@ pub struct JobReply {
     started_at: Option<Timestamp>,
     expires_at: Option<Timestamp>,
     progress: Option<u8>,
+    cancelled: Option<bool>,
     reason: Option<DeadReason>,
     died_at: Option<Timestamp>,
     errors: Vec<ErrorReply>,
@@ -426,8 +444,9 @@ struct ErrorReply {
 impl JobReply {
     pub fn into_view(self) -> JobView {
         let (worker, progress) = (self.worker, self.progress);
+        let cancelled = self.cancelled.unwrap_or(false);
         let running = self.started_at.zip(self.expires_at).map(|(started_at, expires_at)| {
-            RunningView { worker, started_at, expires_at, progress }
+            RunningView { worker, started_at, expires_at, progress, cancelled }
         });
         let dead = self.reason.zip(self.died_at);
         let errors = self.errors.into_iter().map(|one| {

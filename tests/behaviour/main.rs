@@ -21,6 +21,7 @@ mod http_door;
 mod queue_reply;
 
 mod bulk_dead;
+mod cancel;
 mod claim;
 mod dead;
 mod edit_dead;
@@ -158,6 +159,23 @@ promises! {
         a_bad_page_names_the_field,
         each_part_of_a_filter_is_kept,
         a_deleted_letter_is_gone,;
+    cancel:
+        a_scheduled_job_is_gone_at_once,
+        a_ready_job_is_never_handed_out,
+        a_retrying_job_is_gone_at_once,
+        a_dead_letter_is_gone_at_once,
+        the_holder_of_a_running_job_is_told_at_its_next_extend,
+        an_ack_of_a_cancelled_job_is_refused_and_ends_it,
+        a_fail_of_a_cancelled_job_makes_no_retry_and_no_dead_letter,
+        a_release_of_a_cancelled_job_does_not_bring_it_back,
+        among_many_acks_the_cancelled_one_is_told,
+        a_lease_that_runs_out_ends_a_cancelled_job,
+        a_timeout_ends_a_cancelled_job,
+        cancelled_twice_a_running_job_goes_once,
+        a_large_payload_goes_with_its_job,
+        one_job_out_of_the_middle_leaves_the_others,
+        a_claim_and_a_cancel_at_once_agree,
+        a_job_that_is_done_is_not_found,;
     edit_dead:
         an_edited_letter_is_what_the_next_attempt_gets,
         an_edit_of_nothing_changes_nothing,
@@ -193,6 +211,8 @@ promises! {
 }
 
 promises_over_a_restart! {
+    cancel:
+        a_cancelled_job_stays_cancelled,;
     restart:
         a_lease_and_its_token_live_on,
         progress_and_worker_are_kept,

@@ -140,7 +140,7 @@ impl Run {
             DeadStep::Bury { limit } => self.bury(limit),
             DeadStep::Edit { job, priority, kind, large } => self.edit(job, priority, kind, large),
             DeadStep::Delete { job } => self.delete(job),
-            DeadStep::Purge { filter, dry_run } => self.purge(&filter, dry_run),
+            DeadStep::Purge { filter, dry_run } => self.purge_letters(&filter, dry_run),
             DeadStep::Replay { filter, limit, dry_run } => {
                 self.replay_many(&filter, limit, dry_run);
             }
@@ -184,7 +184,7 @@ impl Run {
     }
 
     /// A dead letter, if there is one, and now and then any job.
-    fn any_job(&self, job: Index) -> Option<JobId> {
+    fn any_dead(&self, job: Index) -> Option<JobId> {
         let is_dead = |job: &Known| matches!(job.at, At::Dead(_));
         let dead = self.known.iter().filter(|(_, known)| is_dead(known)).map(|(id, _)| *id);
         let mut ids: Vec<JobId> = dead.collect();
@@ -206,7 +206,7 @@ impl Run {
     }
 
     fn edit(&mut self, job: Index, priority: Option<u8>, kind: Option<u8>, large: Option<bool>) {
-        let Some(id) = self.any_job(job) else { return };
+        let Some(id) = self.any_dead(job) else { return };
         let bytes = |large| if large { 50_000 } else { 20 };
         let edit = DeadEdit {
             priority: priority.map(|priority| Priority::ALL[usize::from(priority)]),
@@ -228,17 +228,17 @@ impl Run {
     }
 
     fn delete(&mut self, job: Index) {
-        let Some(id) = self.any_job(job) else { return };
+        let Some(id) = self.any_dead(job) else { return };
         let deleted = self.with(|state, _| state.delete_dead(id));
         if matches!(self.known[&id].at, At::Dead(_)) {
             deleted.unwrap();
-            self.known.remove(&id);
+            self.forget(id);
         } else {
             assert_eq!(deleted.unwrap_err().kind(), ErrorKind::Conflict);
         }
     }
 
-    fn purge(&mut self, filter: &Wanted, dry_run: bool) {
+    fn purge_letters(&mut self, filter: &Wanted, dry_run: bool) {
         let meant = self.meant(filter);
         let mut work = PurgeWork::new(&PurgeDead { choice: filter.choice(), dry_run });
         let (told, committed) = self.in_groups(|state, _| state.purge_dead(&mut work));
@@ -246,7 +246,7 @@ impl Run {
         let removed = if dry_run { 0 } else { matched };
         assert_eq!(told.unwrap(), DeadPurged { matched, removed });
         if !dry_run {
-            meant.iter().for_each(|id| drop(self.known.remove(id)));
+            meant.iter().for_each(|id| self.forget(*id));
         }
         if committed {
             self.commit();
