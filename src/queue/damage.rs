@@ -117,7 +117,7 @@ mod tests {
     use crate::job::{JobId, JobState, NewJob, Payload, RunAt, Unique};
     use crate::priority::Priority;
     use crate::queue::state::Context;
-    use crate::queue::{Ack, Claim, Failure, examine};
+    use crate::queue::{Ack, Claim, DeadEdit, Failure, examine};
     use crate::store::memory::MemoryStore;
     use crate::store::{Direction, Store, WriteSet};
 
@@ -341,5 +341,34 @@ mod tests {
         let reasons: Vec<_> = dead.iter().map(|job| job.dead.unwrap().reason).collect();
         assert_eq!(reasons, [DeadReason::Damaged, DeadReason::Rejected]);
         assert!(dead[0].errors[0].error.contains("damaged"), "{:?}", dead[0].errors);
+    }
+
+    #[test]
+    fn a_dead_letter_without_its_payload_can_be_mended_or_deleted() {
+        for mend in [true, false] {
+            let (node, _, _) = Node::with_jobs();
+            let mut node = node.damage(Tree::Payload);
+            let later = now().plus_ms(60_000);
+            let random = &mut StdRng::seed_from_u64(2);
+            let context = &mut Context { now: later, random };
+            let claim = Claim { kinds: vec!["running".to_owned()], ..Claim::default() };
+            while node.state.tick(context).unwrap() {}
+            assert!(node.state.claim(&claim, context).unwrap().jobs.is_empty());
+            node.store.commit(node.state.finish_group(later)).unwrap();
+            let id = node.state.dead_letters(&Default::default()).unwrap().jobs[0].id;
+            node.apply(|state, context| match mend {
+                true => {
+                    let payload = Some(Payload::Json("7".into()));
+                    let edit = DeadEdit { payload, ..DeadEdit::default() };
+                    assert_eq!(
+                        state.edit_dead(id, &edit, later).unwrap().payload,
+                        edit.payload.unwrap()
+                    );
+                    state.replay(id, context).map(drop).unwrap();
+                }
+                false => state.delete_dead(id).unwrap(),
+            });
+            node.assert_sound(if mend { 13 } else { 12 }, 0, 0, 1);
+        }
     }
 }

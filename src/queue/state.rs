@@ -191,6 +191,7 @@ impl QueueState {
         }
         self.dirty_chunk_bytes = 0;
         self.write_replays();
+        self.tell_what_made_room();
         for id in std::mem::take(&mut self.dirty_queues) {
             if let Some(entry) = self.queues.by_id.get(&id) {
                 let record = QueueRecord {
