@@ -2,8 +2,8 @@
 
 use pulk::job::Enqueued;
 use pulk::queue::{
-    Cancelled, Claim, Claimed, ClaimedJob, DeadPage, DeadQuery, Extended, Failed, Failure,
-    QueueView, Released, Settle, SettleOutcome,
+    Cancelled, Claim, Claimed, ClaimedJob, DeadPage, DeadQuery, Extended, Failed, Failure, JobPage,
+    JobQuery, Purge, Purged, QueueView, Released, Settle, SettleOutcome,
 };
 use pulk::{
     ErrorKind, JobId, JobState, JobView, LeaseToken, NewJob, Queue, Result, RunAt, Timestamp,
@@ -11,6 +11,7 @@ use pulk::{
 use tokio::task::JoinHandle;
 
 use crate::http_door as http;
+use crate::http_operators as operators;
 use crate::node::{Http, post_head, within};
 
 /// A way into a queue.
@@ -156,6 +157,27 @@ impl Door {
                 queue.metrics().encode(&snapshot).unwrap()
             }
             Door::Http(node, _) => node.get("/q/metrics").await.text(),
+        }
+    }
+
+    pub async fn jobs(&self, query: JobQuery) -> Result<JobPage> {
+        match self {
+            Door::Embedded(queue) => queue.jobs(query).await,
+            Door::Http(node, _) => operators::jobs(node, &query).await,
+        }
+    }
+
+    pub async fn purge(&self, purge: Purge) -> Result<Purged> {
+        match self {
+            Door::Embedded(queue) => queue.purge(purge).await,
+            Door::Http(node, _) => operators::purge(node, &purge).await,
+        }
+    }
+
+    pub async fn remove_queue(&self, name: &str) -> Result<()> {
+        match self {
+            Door::Embedded(queue) => queue.remove_queue(name).await,
+            Door::Http(node, _) => operators::remove_queue(node, name).await,
         }
     }
 

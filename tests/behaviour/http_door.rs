@@ -160,7 +160,7 @@ fn of(token: LeaseToken, verb: &str) -> String {
     format!("/v1/jobs/{}/{verb}", token.job())
 }
 
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
@@ -237,7 +237,7 @@ fn settle_lists(settle: &Settle) -> [(&'static str, Value); 2] {
 
 // ---- what comes back ----
 
-fn read<T: DeserializeOwned>(answer: &Answer, status: u16) -> Result<T> {
+pub fn read<T: DeserializeOwned>(answer: &Answer, status: u16) -> Result<T> {
     if answer.status != status {
         return Err(problem(answer));
     }
@@ -245,7 +245,7 @@ fn read<T: DeserializeOwned>(answer: &Answer, status: u16) -> Result<T> {
     Ok(serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}")))
 }
 
-fn problem(answer: &Answer) -> Error {
+pub fn problem(answer: &Answer) -> Error {
     assert_eq!(answer.headers["content-type"], "application/problem+json", "{answer:?}");
     let problem: Problem = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(problem.status, answer.status);
@@ -424,7 +424,7 @@ struct CancelReply {
 }
 
 #[derive(Deserialize)]
-struct JobReply {
+pub struct JobReply {
     id: JobId,
     state: JobState,
     queue: String,
@@ -459,7 +459,7 @@ struct ErrorReply {
 }
 
 impl JobReply {
-    fn into_view(self) -> JobView {
+    pub fn into_view(self) -> JobView {
         let (worker, progress) = (self.worker, self.progress);
         let cancelled = self.cancelled.unwrap_or(false);
         let running = self.started_at.zip(self.expires_at).map(|(started_at, expires_at)| {
@@ -493,7 +493,7 @@ impl JobReply {
 }
 
 #[derive(Deserialize)]
-struct PageReply {
-    jobs: Vec<JobReply>,
-    next_cursor: Option<String>,
+pub struct PageReply {
+    pub jobs: Vec<JobReply>,
+    pub next_cursor: Option<String>,
 }

@@ -17,6 +17,7 @@ mod node;
 mod door;
 mod harness;
 mod http_door;
+mod http_operators;
 mod queue_reply;
 
 mod cancel;
@@ -24,8 +25,10 @@ mod claim;
 mod dead;
 mod enqueue;
 mod lease;
+mod list;
 mod pause;
 mod payload;
+mod purge;
 mod queues;
 mod restart;
 mod retry;
@@ -171,6 +174,21 @@ promises! {
         one_job_out_of_the_middle_leaves_the_others,
         a_claim_and_a_cancel_at_once_agree,
         a_job_that_is_done_is_not_found,;
+    list:
+        jobs_are_listed_in_the_order_of_the_queue,
+        every_filter_names_what_it_gives,
+        pages_have_no_gap_and_no_double_while_others_move,
+        a_page_holds_no_more_than_its_limit,
+        a_page_of_large_payloads_is_short,
+        a_bad_query_names_the_field,;
+    purge:
+        what_waits_is_purged_and_nothing_else,
+        a_purge_takes_only_the_state_and_the_priority_it_names,
+        running_jobs_are_cancelled_only_if_asked_for,
+        a_backlog_is_purged_while_the_queue_is_used,
+        an_unknown_queue_is_not_found,
+        an_empty_queue_can_be_removed,
+        a_queue_that_holds_a_job_is_kept,;
     queues:
         counts_equal_a_full_count_through_a_whole_life,
         queues_are_listed_by_name,
@@ -194,6 +212,8 @@ promises! {
 promises_over_a_restart! {
     cancel:
         a_cancelled_job_stays_cancelled,;
+    purge:
+        purged_jobs_and_removed_queues_stay_away,;
     restart:
         a_lease_and_its_token_live_on,
         progress_and_worker_are_kept,

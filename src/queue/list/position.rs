@@ -100,7 +100,7 @@ pub(super) mod tests {
 
         #[test]
         fn any_text_is_a_cursor_or_an_error(
-            text in "((lane|timer|dead|)\\.?(low|LOW|[0-9]{0,20})\\.?[0-9A-Z+-]{0,26}\\.?.{0,4}){0,2}",
+            text in "((lane|timer|dead|)\\.?(low|LOW|[0-9]{0,20})\\.?[0-9A-Z+-]{0,26}.{0,4}){0,2}",
         ) {
             match Position::from_cursor(&text) {
                 Ok(position) => prop_assert_eq!(position.to_string(), text),
