@@ -18,7 +18,9 @@ mod metrics;
 mod openapi;
 mod purge;
 mod queues;
+mod replays;
 mod settle;
+mod timed_body;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -33,8 +35,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::handle::Queue;
 use crate::metrics::Metrics;
-use error::Problem;
+pub(crate) use error::Problem;
 use openapi::alias;
+pub(crate) use timed_body::TimedBody;
 
 /// The most bytes of one request's body.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
@@ -132,8 +135,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
         .routes(routes!(dead::list))
-        .routes(routes!(dead::show))
+        .routes(routes!(dead::show, dead::edit, dead::delete))
         .routes(routes!(dead::replay))
+        .routes(routes!(dead::purge))
+        .routes(routes!(replays::replay_many))
+        .routes(routes!(replays::list))
+        .routes(routes!(replays::show, replays::cancel))
         .routes(routes!(health::whole))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

@@ -17,6 +17,7 @@ use utoipa::IntoParams;
 
 use super::BODY_BYTES_MAX;
 use super::error::Problem;
+use super::timed_body::BodyTimeout;
 use crate::error::{Error, Result};
 use crate::job::JobId;
 
@@ -55,12 +56,17 @@ pub(super) async fn read_body(request: Request) -> Result<(HeaderMap, Bytes), Pr
             discard(body).await;
             Err(Problem::body_too_large())
         }
-        Err(_) => Err(broken_off().into()),
+        Err(reason) => Err(interrupted(&*reason)),
     }
 }
 
-fn broken_off() -> Error {
-    Error::invalid("body", "broke off before its end; send it again")
+/// What to say when a body can't be read to its end.
+fn interrupted(reason: &(dyn std::error::Error + 'static)) -> Problem {
+    let mut reasons = std::iter::successors(Some(reason), |reason| reason.source());
+    match reasons.find_map(|reason| reason.downcast_ref::<BodyTimeout>()) {
+        Some(late) => Problem::body_timeout(late.timeout_ms),
+        None => Error::invalid("body", "broke off before its end; send it again").into(),
+    }
 }
 
 async fn discard(mut body: Body) {
@@ -235,7 +241,11 @@ impl<S: Send + Sync> FromRequestParts<S> for PathQueue {
     }
 }
 
-async fn path_part<S: Send + Sync>(field: &str, parts: &mut Parts, state: &S) -> Result<String> {
+pub(super) async fn path_part<S: Send + Sync>(
+    field: &str,
+    parts: &mut Parts,
+    state: &S,
+) -> Result<String> {
     let Path(text) = Path::<String>::from_request_parts(parts, state)
         .await
         .map_err(|_| Error::invalid(field, "is not readable text; escape it as UTF-8"))?;

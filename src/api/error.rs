@@ -43,6 +43,8 @@ codes! {
         "There is no such thing here (any more)."
     METHOD_NOT_ALLOWED METHOD_NOT_ALLOWED "method_not_allowed"
         "This path takes other methods; `Allow` names them."
+    TIMEOUT REQUEST_TIMEOUT "timeout"
+        "The body did not come in time; send it faster or in smaller parts."
     CONFLICT CONFLICT "conflict"
         "It is not in a state in which this can be done."
     LEASE_LOST CONFLICT "lease_lost"
@@ -65,6 +67,8 @@ codes! {
         "The queue is being opened; try again after `Retry-After` seconds."
     DRAINING SERVICE_UNAVAILABLE "draining"
         "The node is shutting down; try again after its restart."
+    TOO_MANY_CONNECTIONS SERVICE_UNAVAILABLE "too_many_connections"
+        "All connections of the node are in use; try again after `Retry-After` seconds."
     STORAGE_FAILED SERVICE_UNAVAILABLE "storage_failed"
         "The store has failed; the node must be started again."
 }
@@ -74,9 +78,9 @@ codes! {
 pub(crate) struct Problem {
     code: Code,
     detail: Cow<'static, str>,
-    field: Option<String>,
+    field: Option<Box<str>>,
     /// The job that stands in the way.
-    id: Option<String>,
+    id: Option<Box<str>>,
     retry_after_ms: Option<u64>,
 }
 
@@ -103,6 +107,22 @@ impl Problem {
 
     pub(super) fn unsupported_media_type(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(Code::UNSUPPORTED_MEDIA_TYPE, detail)
+    }
+
+    /// The body of a request took longer than `timeout_ms`.
+    pub(super) fn body_timeout(timeout_ms: u64) -> Self {
+        let detail = format!(
+            "the body was not complete after {timeout_ms} ms; send it faster or in smaller parts"
+        );
+        Self::new(Code::TIMEOUT, detail)
+    }
+
+    /// Every connection that the node may have is at work.
+    pub(crate) fn too_many_connections() -> Self {
+        Self::new(
+            Code::TOO_MANY_CONNECTIONS,
+            "every connection of the node is in use; try again in a moment, and reuse connections",
+        )
     }
 
     /// What the error says, rounded up; a second where it says nothing and waiting may help.
@@ -152,8 +172,8 @@ pub(super) fn code(error: &Error) -> &'static str {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let field = error.field().map(str::to_owned);
-        let id = error.job().map(str::to_owned);
+        let field = error.field().map(Box::from);
+        let id = error.job().map(Box::from);
         let (code, retry_after_ms) = (code_of(error.kind()), error.retry_after());
         Problem { code, detail: error.to_string().into(), field, id, retry_after_ms }
     }
@@ -202,6 +222,11 @@ impl IntoResponse for Problem {
         response.headers_mut().insert(header::CONTENT_TYPE, media_type);
         if let Some(seconds) = self.retry_after_seconds() {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.code == Code::TIMEOUT {
+            // What is missing of the body may still come; nothing can follow it.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
         }
         response
     }

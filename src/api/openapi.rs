@@ -130,11 +130,11 @@ macro_rules! refusals {
 
 refusals! {
     /// Every call that asks the queue.
-    NotReady: STARTING, DRAINING, STORAGE_FAILED;
+    NotReady: STARTING, DRAINING, TOO_MANY_CONNECTIONS, STORAGE_FAILED;
     /// A call with values in its path or query, but no body.
     BadCall: BAD_REQUEST;
     /// A call with a body.
-    BadBody: BAD_REQUEST, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE;
+    BadBody: BAD_REQUEST, TIMEOUT, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE;
     /// A call that names a thing that may not be there.
     NotFound: NOT_FOUND;
     /// A call about a thing that may be in the wrong state.
@@ -143,6 +143,8 @@ refusals! {
     LeaseLost: LEASE_LOST;
     /// A call that ends a lease.
     LeaseOver: LEASE_LOST, CANCELLED;
+    /// A call that brings little, but not nothing.
+    DiskFull: DISK_FULL;
     /// A call that may be one too many to wait.
     QueueFull: QUEUE_FULL;
     /// A call that takes room.

@@ -8,8 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 use pulk::dead_letter::{DeadReason, FailedAttempt};
 use pulk::job::{DeadView, Enqueued, RunningView};
 use pulk::queue::{
-    Cancelled, Claim, Claimed, ClaimedJob, DeadPage, DeadQuery, Extended, Failed, Failure,
-    QueueView, Released, Settle, SettleOutcome,
+    Cancelled, Claim, Claimed, ClaimedJob, Extended, Failed, Failure, QueueView, Released, Settle,
+    SettleOutcome,
 };
 use pulk::{
     Error, ErrorKind, JobId, JobState, JobView, LeaseToken, NewJob, Payload, Priority, Result,
@@ -121,23 +121,6 @@ pub async fn cancel(node: &Http, id: JobId) -> Result<Cancelled> {
         "running" => Cancelled::Running,
         other => panic!("{other} is no answer to a cancel"),
     })
-}
-
-pub async fn dead_letters(node: &Http, query: &DeadQuery) -> Result<DeadPage> {
-    let mut path = format!("/v1/dead?limit={}", query.limit);
-    for (name, value) in [("queue", &query.queue), ("cursor", &query.cursor)] {
-        if let Some(value) = value {
-            path += &format!("&{name}={}", escaped(value));
-        }
-    }
-    let page: PageReply = read(&node.get(&path).await, 200)?;
-    let jobs = page.jobs.into_iter().map(JobReply::into_view).collect();
-    Ok(DeadPage { jobs, next_cursor: page.next_cursor })
-}
-
-pub async fn replay(node: &Http, id: JobId) -> Result<Enqueued> {
-    let answer = node.post(&format!("/v1/dead/{id}/replay"), "").await;
-    read::<EnqueuedReply>(&answer, 200).map(Enqueued::from)
 }
 
 pub async fn queues(node: &Http) -> Result<Vec<QueueView>> {
@@ -284,7 +267,7 @@ struct Problem {
 }
 
 #[derive(Deserialize)]
-struct EnqueuedReply {
+pub struct EnqueuedReply {
     id: JobId,
     state: JobState,
     queue: String,
@@ -490,10 +473,4 @@ impl JobReply {
             errors: errors.collect(),
         }
     }
-}
-
-#[derive(Deserialize)]
-pub struct PageReply {
-    pub jobs: Vec<JobReply>,
-    pub next_cursor: Option<String>,
 }

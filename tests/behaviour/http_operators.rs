@@ -4,7 +4,7 @@ use pulk::queue::{JobPage, JobQuery, Purge, Purged};
 use pulk::{JobState, Result};
 use serde::Deserialize;
 
-use crate::http_door::{JobReply, PageReply, escaped, problem, read};
+use crate::http_door::{JobReply, escaped, problem, read};
 use crate::node::Http;
 
 pub async fn jobs(node: &Http, query: &JobQuery) -> Result<JobPage> {
@@ -43,6 +43,12 @@ pub async fn remove_queue(node: &Http, name: &str) -> Result<()> {
 
 fn states(states: &[JobState]) -> String {
     states.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(",")
+}
+
+#[derive(Deserialize)]
+struct PageReply {
+    jobs: Vec<JobReply>,
+    next_cursor: Option<String>,
 }
 
 #[derive(Deserialize)]

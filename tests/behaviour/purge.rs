@@ -83,6 +83,14 @@ pub async fn a_purge_takes_only_the_state_and_the_priority_it_names(queue: &Harn
     assert_eq!(states(queue).await, expected(&left));
     let both = vec![JobState::Ready, JobState::Dead];
     assert_eq!(queue.purge(Purge { states: both, ..all_of("many") }).await.unwrap(), removed(2));
+    let text = queue.metrics().await;
+    for line in [
+        r#"pulk_jobs_cancelled_total{priority="high",queue="many"} 2"#,
+        r#"pulk_jobs_cancelled_total{priority="low",queue="many"} 3"#,
+        r#"pulk_dlq_removed_total{queue="many",reason="purged"} 2"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line} in {text}");
+    }
 }
 
 pub async fn running_jobs_are_cancelled_only_if_asked_for(queue: &Harness) {
