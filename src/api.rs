@@ -5,6 +5,7 @@
 //! each other file is one group of calls.
 #![expect(unused_qualifications, reason = "the parameters that utoipa::path names have it")]
 
+mod batch;
 mod body;
 mod claim;
 mod dead;
@@ -12,8 +13,10 @@ mod error;
 mod health;
 mod job_reply;
 mod jobs;
+mod list;
 mod metrics;
 mod openapi;
+mod purge;
 mod queues;
 mod replays;
 mod settle;
@@ -117,7 +120,7 @@ impl ApiState {
 /// Every call, with its description for `/openapi.json`.
 fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::frame())
-        .routes(routes!(jobs::enqueue))
+        .routes(routes!(list::list, jobs::enqueue))
         .routes(routes!(jobs::enqueue_many))
         .routes(routes!(jobs::show, jobs::cancel))
         .routes(routes!(claim::claim))
@@ -127,7 +130,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(settle::release))
         .routes(routes!(settle::settle))
         .routes(routes!(queues::list))
-        .routes(routes!(queues::show))
+        .routes(routes!(queues::show, purge::remove))
+        .routes(routes!(purge::purge))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
         .routes(routes!(dead::list))

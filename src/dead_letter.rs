@@ -73,6 +73,10 @@ pub enum Removal {
 }
 
 impl Removal {
+    /// All reasons.
+    pub const ALL: [Removal; 4] =
+        [Removal::Deleted, Removal::Purged, Removal::Age, Removal::Number];
+
     /// The lower-case name used in logs and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

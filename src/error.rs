@@ -81,6 +81,13 @@ impl Error {
         self
     }
 
+    /// The same error about another field, with another sentence.
+    #[must_use]
+    pub(crate) fn retold(mut self, field: String, message: impl FnOnce(&str) -> String) -> Self {
+        (self.message, self.field) = (message(&self.message), Some(field));
+        self
+    }
+
     /// The same error with the time after which the call may be tried again, in milliseconds.
     #[must_use]
     pub fn retry_after_ms(mut self, retry_after_ms: u64) -> Self {

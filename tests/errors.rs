@@ -174,12 +174,31 @@ async fn a_bad_path_or_query_is_told() {
         ("/v1/dead?limit=1001".into(), 400, "bad_request", Some("limit")),
         ("/v1/dead?limit=ten".into(), 400, "bad_request", Some("limit")),
         ("/v1/dead?order=up".into(), 400, "bad_request", Some("order")),
+        ("/v1/jobs?limit=0".into(), 400, "bad_request", Some("limit")),
+        ("/v1/jobs?limit=-1".into(), 400, "bad_request", Some("limit")),
+        ("/v1/jobs?state=done".into(), 400, "bad_request", Some("state")),
+        ("/v1/jobs?state=ready,done".into(), 400, "bad_request", Some("state")),
+        ("/v1/jobs?priority=urgent".into(), 400, "bad_request", Some("priority")),
+        ("/v1/jobs?cursor=lane.low.1.01".into(), 400, "bad_request", Some("cursor")),
+        ("/v1/jobs?order=up".into(), 400, "bad_request", Some("order")),
         ("/".into(), 404, "not_found", None),
         ("/v1".into(), 404, "not_found", None),
         ("/v1/jobs/".into(), 404, "not_found", None),
         ("/v2/jobs".into(), 404, "not_found", None),
     ] {
         assert_problem(&http.get(&path).await, status, code, field);
+    }
+    for (path, status, code, field) in [
+        ("/v1/jobs/short".to_owned(), 400, "bad_request", Some("id")),
+        (format!("/v1/jobs/{NOBODY}"), 404, "not_found", None),
+        ("/v1/queues/nobody".into(), 404, "not_found", None),
+        ("/v1/queues/default".into(), 409, "conflict", None),
+        ("/v1/queues/nobody/jobs".into(), 404, "not_found", None),
+        ("/v1/queues/default/jobs?state=all".into(), 400, "bad_request", Some("state")),
+        ("/v1/queues/default/jobs?priority=1".into(), 400, "bad_request", Some("priority")),
+        ("/v1/queues/default/jobs?kind=k".into(), 400, "bad_request", Some("kind")),
+    ] {
+        assert_problem(&http.delete(&path).await, status, code, field);
     }
     let replay = |id: &str| format!("/v1/dead/{id}/replay");
     let answer = http.post(&replay(NOBODY), "").await;
@@ -258,7 +277,9 @@ async fn a_method_or_a_media_type_that_is_not_taken_is_told() {
     let job = format!("/v1/jobs/{}", ground.waiting);
     for (method, path, allow) in [
         (Method::GET, "/v1/claim", "POST"),
-        (Method::PUT, "/v1/jobs", "POST"),
+        (Method::PUT, "/v1/jobs", "GET,HEAD,POST"),
+        (Method::PUT, "/v1/queues/a", "GET,HEAD,DELETE"),
+        (Method::GET, "/v1/queues/a/jobs", "DELETE"),
         (Method::PATCH, &job, "GET,HEAD,DELETE"),
         (Method::POST, "/v1/queues", "GET,HEAD"),
         (Method::PATCH, "/q/health", "GET,HEAD"),

@@ -33,28 +33,30 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let (parts, mut body) = request.into_parts();
-        let length = parts.headers.get(header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if length.is_some_and(|length| length > BODY_BYTES_MAX) {
-            // Who waits to be asked for the body has not begun to send it.
-            if !parts.headers.contains_key(header::EXPECT) {
-                discard(body).await;
-            }
-            return Err(Problem::body_too_large());
+        let (headers, bytes) = read_body(request).await?;
+        JsonBody::checked(&headers, bytes)
+    }
+}
+
+/// The headers of a request and its whole body, whatever is in it.
+pub(super) async fn read_body(request: Request) -> Result<(HeaderMap, Bytes), Problem> {
+    let (parts, mut body) = request.into_parts();
+    let length = parts.headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if length.is_some_and(|length| length > BODY_BYTES_MAX) {
+        // Who waits to be asked for the body has not begun to send it.
+        if !parts.headers.contains_key(header::EXPECT) {
+            discard(body).await;
         }
-        let bytes = match Limited::new(&mut body, BODY_BYTES_MAX).collect().await {
-            Ok(collected) => collected.to_bytes(),
-            Err(reason) if reason.is::<LengthLimitError>() => {
-                discard(body).await;
-                return Err(Problem::body_too_large());
-            }
-            Err(reason) => return Err(interrupted(&*reason)),
-        };
-        if !bytes.is_empty() {
-            check_media_type(&parts.headers)?;
+        return Err(Problem::body_too_large());
+    }
+    match Limited::new(&mut body, BODY_BYTES_MAX).collect().await {
+        Ok(collected) => Ok((parts.headers, collected.to_bytes())),
+        Err(reason) if reason.is::<LengthLimitError>() => {
+            discard(body).await;
+            Err(Problem::body_too_large())
         }
-        Ok(JsonBody(bytes))
+        Err(reason) => Err(interrupted(&*reason)),
     }
 }
 
@@ -77,15 +79,34 @@ async fn discard(mut body: Body) {
     }
 }
 
-/// JSON is taken as `application/json`, as any `…+json`, or without a word about it.
-fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+/// The media type, without its parameters and in lower case.
+fn media_type(headers: &HeaderMap) -> Option<String> {
+    let given = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("?");
+    Some(given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+}
+
+fn refuse_compressed(headers: &HeaderMap) -> Result<(), Problem> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         let detail = "a compressed body is not read; leave out Content-Encoding";
         return Err(Problem::unsupported_media_type(detail));
     }
-    let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
-    let given = given.to_str().unwrap_or("?").split(';').next().unwrap_or_default().trim();
-    let given = given.to_ascii_lowercase();
+    Ok(())
+}
+
+/// True when the body is said to be JSON by lines.
+pub(super) fn is_lines(headers: &HeaderMap) -> Result<bool, Problem> {
+    let lines = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
+    let is_lines = media_type(headers).is_some_and(|given| lines.contains(&given.as_str()));
+    if is_lines {
+        refuse_compressed(headers)?;
+    }
+    Ok(is_lines)
+}
+
+/// JSON is taken as `application/json`, as any `…+json`, or without a word about it.
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    refuse_compressed(headers)?;
+    let Some(given) = media_type(headers) else { return Ok(()) };
     if given == "application/json" || given.ends_with("+json") {
         return Ok(());
     }
@@ -98,25 +119,40 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 impl JsonBody {
+    /// A body that says, if anything, that it is JSON.
+    pub(super) fn checked(headers: &HeaderMap, bytes: Bytes) -> Result<JsonBody, Problem> {
+        if !bytes.is_empty() {
+            check_media_type(headers)?;
+        }
+        Ok(JsonBody(bytes))
+    }
+
     /// Reads the body; an empty one is `{}`. The value may borrow from it.
     ///
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid), with the path of the field and the line and column.
     pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
-        let text: &'a [u8] = if self.0.is_empty() { b"{}" } else { &self.0 };
-        // A list would be taken for the members of a struct in their order.
-        if text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-            return Err(Error::invalid("body", "is a list; send an object: {…}"));
-        }
-        serde_json::from_slice(text).map_err(|reason| {
-            // Only the bad body pays for knowing where it is bad.
-            let mut deserializer = serde_json::Deserializer::from_slice(text);
-            match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
-                Err(placed) => misread(&placed.path().to_string(), &placed.inner().to_string()),
-                Ok(_) => misread(".", &reason.to_string()),
-            }
-        })
+        parse(if self.0.is_empty() { b"{}" } else { &self.0 })
     }
+}
+
+/// Reads one JSON object.
+///
+/// # Errors
+/// As [`JsonBody::parse`].
+pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
+    // A list would be taken for the members of a struct in their order.
+    if text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(Error::invalid("body", "is a list; send an object: {…}"));
+    }
+    serde_json::from_slice(text).map_err(|reason| {
+        // Only the bad body pays for knowing where it is bad.
+        let mut deserializer = serde_json::Deserializer::from_slice(text);
+        match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+            Err(placed) => misread(&placed.path().to_string(), &placed.inner().to_string()),
+            Ok(_) => misread(".", &reason.to_string()),
+        }
+    })
 }
 
 /// What serde says of a field, as an error that names the field.

@@ -78,9 +78,9 @@ codes! {
 pub(crate) struct Problem {
     code: Code,
     detail: Cow<'static, str>,
-    field: Option<String>,
+    field: Option<Box<str>>,
     /// The job that stands in the way.
-    id: Option<String>,
+    id: Option<Box<str>>,
     retry_after_ms: Option<u64>,
 }
 
@@ -172,8 +172,8 @@ pub(super) fn code(error: &Error) -> &'static str {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let field = error.field().map(str::to_owned);
-        let id = error.job().map(str::to_owned);
+        let field = error.field().map(Box::from);
+        let id = error.job().map(Box::from);
         let (code, retry_after_ms) = (code_of(error.kind()), error.retry_after());
         Problem { code, detail: error.to_string().into(), field, id, retry_after_ms }
     }

@@ -14,14 +14,15 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::ApiState;
-use super::body::{JsonBody, PathId, at_most};
+use super::batch::{Batch, BatchBody, BatchRequest};
+use super::body::{JsonBody, PathId};
 use super::error::Problem;
 use super::job_reply::FoundReply;
 use super::openapi::{BadBody, BadCall, Conflict, NoRoom, NotFound, NotReady};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{
-    Enqueued, JobId, NewJob, OnConflict, Payload, RunAt, Unique, limits, validate_idempotency_key,
+    Enqueued, JobId, NewJob, OnConflict, Payload, RunAt, Unique, validate_idempotency_key,
 };
 use crate::priority::Priority;
 use crate::queue::Cancelled;
@@ -68,11 +69,16 @@ pub(super) async fn enqueue(
 
 /// Enqueue many jobs.
 ///
-/// Up to 10,000 jobs of together 4 MiB in one commit: all of them or none. In the place of a job
-/// whose unique key another one holds, and which is to return that one, is the other's id.
+/// Up to 10,000 jobs of together 4 MiB in one commit: all of them or none. They may also come as
+/// `application/x-ndjson`, a JSON object on a line for each job; empty lines are passed over. In the
+/// place of a job whose unique key another one holds, and which is to return that one, is the
+/// other's id.
 #[utoipa::path(
     post, path = "/v1/jobs/batch", operation_id = "enqueue_many", tag = "jobs",
-    request_body = BatchRequest<'_>,
+    request_body(content(
+        (BatchRequest<'_> = "application/json"),
+        (String = "application/x-ndjson", example = "{\"kind\":\"a\"}\n{\"kind\":\"b\"}\n"),
+    )),
     responses(
         (status = 201, description = "All jobs are on the disk.", body = BatchReply),
         BadBody, Conflict, NoRoom, NotReady,
@@ -81,16 +87,16 @@ pub(super) async fn enqueue(
 pub(super) async fn enqueue_many(
     State(api): State<ApiState>,
     headers: HeaderMap,
-    body: Result<JsonBody, Problem>,
+    body: Result<BatchBody, Problem>,
 ) -> Result<Response, Problem> {
     let enqueued = async {
         if headers.contains_key(IDEMPOTENCY_KEY) {
             let message = "names one call with one job; in a batch give each job a unique key";
             return Err(Error::invalid(IDEMPOTENCY_KEY, message).into());
         }
-        let body = body?;
-        let jobs = body.parse::<BatchRequest<'_>>()?.into_jobs(&api.config().retry)?;
-        Ok::<Vec<Enqueued>, Problem>(api.queue()?.enqueue_many(jobs).await?)
+        let Batch { jobs, places } = body?.read(&api.config().retry)?;
+        let enqueued = api.queue()?.enqueue_many(jobs).await;
+        Ok::<Vec<Enqueued>, Problem>(enqueued.map_err(|error| places.placed(error))?)
     };
     let enqueued = enqueued.await.inspect_err(|problem| count_rejected(&api, problem))?;
     let ids = enqueued.into_iter().map(|enqueued| enqueued.id).collect();
@@ -162,7 +168,7 @@ fn count_rejected(api: &ApiState, problem: &Problem) {
     "queue": "mails", "kind": "mail.welcome", "payload": {"to": "ann@example.org"},
     "priority": "high", "delay_ms": 5000, "max_attempts": 5, "headers": {"trace": "4bf92f35"}
 })))]
-struct JobRequest<'a> {
+pub(super) struct JobRequest<'a> {
     /// The queue, `default` when left out; never `.` or `..`.
     #[schema(pattern = "^[A-Za-z0-9._:/-]+$", min_length = 1, max_length = 128)]
     queue: Option<String>,
@@ -203,19 +209,6 @@ struct JobRequest<'a> {
     /// Names and values for the worker beside the payload: at most 32, together 4 KiB.
     #[serde(default)]
     headers: BTreeMap<String, String>,
-}
-
-/// Jobs to enqueue together.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(examples(json!({
-    "jobs": [{"kind": "mail.welcome", "payload": 1}, {"kind": "mail.welcome", "payload": 2}]
-})))]
-struct BatchRequest<'a> {
-    /// The jobs, in the order in which they are to run.
-    #[schema(min_items = 1, max_items = 10_000)]
-    #[serde(borrow, deserialize_with = "at_most::<_, _, { limits::BATCH_JOBS_MAX }>")]
-    jobs: Vec<JobRequest<'a>>,
 }
 
 /// How long to wait between attempts; the configured value for what is left out.
@@ -282,7 +275,7 @@ struct BatchReply {
 }
 
 impl JobRequest<'_> {
-    fn into_job(self, configured: &RetryPolicy) -> Result<NewJob> {
+    pub(super) fn into_job(self, configured: &RetryPolicy) -> Result<NewJob> {
         Ok(NewJob {
             queue: self.queue.unwrap_or_else(|| NewJob::DEFAULT_QUEUE.to_owned()),
             kind: self.kind,
@@ -298,16 +291,6 @@ impl JobRequest<'_> {
             expires_in_ms: self.expires_in_ms,
             idempotency_key: None,
         })
-    }
-}
-
-impl BatchRequest<'_> {
-    fn into_jobs(self, configured: &RetryPolicy) -> Result<Vec<NewJob>> {
-        let jobs = self.jobs.into_iter().enumerate();
-        jobs.map(|(place, job)| {
-            job.into_job(configured).map_err(|error| error.inside(&format!("jobs[{place}]")))
-        })
-        .collect()
     }
 }
 
@@ -433,11 +416,6 @@ mod tests {
             "payload_base64"
         );
         assert_eq!(refused(r#"{"kind":"k","headers":{"a":1}}"#), "headers.a");
-        let both = r#"{"jobs":[{"kind":"k"},{"kind":"k","payload_base64":"!"}]}"#;
-        let body = JsonBody::from(both);
-        let batch = body.parse::<BatchRequest<'_>>().unwrap();
-        let error = batch.into_jobs(&RetryPolicy::default()).unwrap_err();
-        assert_eq!(error.field(), Some("jobs[1].payload_base64"));
     }
 
     #[test]

@@ -54,10 +54,13 @@ async fn calls_wait_for_the_queue_to_open() {
         ("POST", replay.as_str(), ""),
         ("GET", show.as_str(), ""),
         ("DELETE", show.as_str(), ""),
+        ("GET", "/v1/jobs?state=ready,dead&priority=LOW&limit=5", ""),
         ("GET", "/v1/dead?queue=a%2Fb&kind=&reason=&error=&limit=5", ""),
         ("POST", "/v1/dead/replay", ""),
         ("GET", "/v1/replays/7", ""),
         ("GET", "/v1/queues", ""),
+        ("DELETE", "/v1/queues/a%2Fb", ""),
+        ("DELETE", "/v1/queues/a%2Fb/jobs?state=running", ""),
         ("GET", "/v1/queues/a%2Fb", ""),
         ("GET", "/q/metrics", ""),
     ] {
@@ -94,9 +97,9 @@ async fn what_is_not_there_is_a_problem() {
     is_problem(&call("GET", "/", "").await, 404, "not_found");
     is_problem(&call("PUT", "/v1/schedules/nightly", "{}").await, 404, "not_found");
     is_problem(&call("POST", "/v1/queues/a/stop", "").await, 404, "not_found");
-    let answer = call("GET", "/v1/jobs", "").await;
+    let answer = call("PUT", "/v1/jobs", "").await;
     is_problem(&answer, 405, "method_not_allowed");
-    assert_eq!(answer.1[header::ALLOW], "POST");
+    assert_eq!(answer.1[header::ALLOW], "GET,HEAD,POST");
     let answer = call("PATCH", &format!("/v1/jobs/{ID}"), "").await;
     is_problem(&answer, 405, "method_not_allowed");
     assert_eq!(answer.1[header::ALLOW], "GET,HEAD,DELETE");

@@ -214,6 +214,9 @@ impl Vectors {
             &self.interrupted,
             &self.cancelled,
         ];
+        for why in Removal::ALL {
+            let _ = self.dead_removed.remove_label_values(&[queue, why.as_str()]);
+        }
         for priority in Priority::ALL.map(Priority::as_str) {
             for counter in counters {
                 let _ = counter.remove_label_values(&[queue, priority]);

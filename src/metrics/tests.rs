@@ -125,6 +125,31 @@ fn events_are_counted() {
 }
 
 #[test]
+fn a_queue_that_is_removed_takes_its_series_along() {
+    let metrics = Metrics::new("memory", QUEUES_MAX).unwrap();
+    let removed =
+        |queue: &str| Event { queue: queue.into(), priority: None, what: Happened::QueueRemoved };
+    for queue in ["mails", "prints"] {
+        metrics.observe(&happened(queue, Happened::Enqueued { jobs: 4, details: vec![] }));
+        metrics.observe(&happened(queue, Happened::Cancelled { id: JobId::from_u128(1) }));
+        metrics.observe(&happened(queue, Happened::Purged { jobs: 3 }));
+    }
+    let text = metrics.encode(&snapshot(vec![])).unwrap();
+    has(&text, r#"pulk_jobs_cancelled_total{priority="high",queue="mails"} 4"#);
+    for event in [removed("mails"), removed("nobody"), removed("mails")] {
+        metrics.observe(&event);
+        log_event(&event);
+    }
+    let text = metrics.encode(&snapshot(vec![])).unwrap();
+    assert!(!text.contains("mails"), "{text}");
+    has(&text, r#"pulk_jobs_cancelled_total{priority="high",queue="prints"} 4"#);
+    // The next of its name begins from nothing, and has its own label again.
+    metrics.observe(&happened("mails", Happened::Enqueued { jobs: 1, details: vec![] }));
+    let text = metrics.encode(&snapshot(vec![])).unwrap();
+    has(&text, r#"pulk_jobs_enqueued_total{priority="high",queue="mails"} 1"#);
+}
+
+#[test]
 fn the_labels_of_clients_are_bounded() {
     let metrics = Metrics::new("memory", QUEUES_MAX).unwrap();
     metrics.http_request("unmatched", "BREW", "405", 0.1);

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::dead_letter::Removal;
 use crate::error::Result;
 use crate::job::{JobId, JobState, Move, QueueId};
 use crate::priority::Priority;
@@ -51,8 +52,9 @@ pub(crate) struct Purging {
     purge: Purge,
     begun: Option<Begun>,
     purged: Purged,
-    /// By lane, what this application removed: told when it is committed.
-    removed_now: BTreeMap<LaneId, u64>,
+    /// By lane and whether they were dead, what this application removed: told when it is
+    /// committed.
+    removed_now: BTreeMap<(LaneId, bool), u64>,
     looks_now: usize,
     looks_at_once: usize,
 }
@@ -101,8 +103,8 @@ impl Purging {
         self.looks_now = self.looks_now.saturating_sub(jobs);
     }
 
-    fn removed(&mut self, lane: LaneId, jobs: u64) {
-        *self.removed_now.entry(lane).or_default() += jobs;
+    fn removed(&mut self, lane: LaneId, were_dead: bool, jobs: u64) {
+        *self.removed_now.entry((lane, were_dead)).or_default() += jobs;
         self.purged.removed += jobs;
     }
 }
@@ -134,8 +136,11 @@ impl QueueState {
                 begun.step = Step::Timers(Bound::Unbounded);
             }
         }
-        for (lane, jobs) in std::mem::take(&mut purging.removed_now) {
-            self.tell(lane, Happened::Purged { jobs });
+        for ((lane, were_dead), jobs) in std::mem::take(&mut purging.removed_now) {
+            // Whichever way dead letters are purged, they are counted alike.
+            let why = Removal::Purged;
+            let dead = Happened::DeadRemoved { jobs, why };
+            self.tell(lane, if were_dead { dead } else { Happened::Purged { jobs } });
         }
         if matches!(begun.step, Step::Done) {
             return Ok(Some(purging.purged));
@@ -238,7 +243,7 @@ impl QueueState {
 
     fn purge_one(&mut self, id: JobId, place: Place, purging: &mut Purging) -> Result<()> {
         if let Some(lane) = self.take_away(id, place)? {
-            purging.removed(lane, 1);
+            purging.removed(lane, matches!(place, Place::Dead(_)), 1);
         }
         Ok(())
     }
@@ -292,7 +297,7 @@ impl QueueState {
             let jobs = chunk.slots.len();
             self.remove_whole(chunk)?;
             purging.look(jobs);
-            purging.removed(chunk.id.lane, jobs as u64);
+            purging.removed(chunk.id.lane, false, jobs as u64);
             return Ok(chunk.slots.last().map_or(chunk.id.first_place, |slot| slot.place));
         }
         let mut reached = chunk.id.first_place;
@@ -301,10 +306,9 @@ impl QueueState {
             let state = state.filter(|state| begun.scope.wants(*state));
             match state.filter(|_| slot.id.sequence() < begun.horizon) {
                 Some(JobState::Running) => {
-                    if self.mark_cancelled(chunk.id, number) {
-                        purging.purged.removed += 1;
-                        purging.purged.cancelled += 1;
-                    }
+                    let newly = u64::from(self.mark_cancelled(chunk.id, number));
+                    purging.purged.removed += newly;
+                    purging.purged.cancelled += newly;
                 }
                 Some(_) => {
                     self.purge_one(slot.id, Place::Slot(chunk.id, number), purging)?;

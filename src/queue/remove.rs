@@ -26,8 +26,8 @@ impl QueueState {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 format!(
-                    "queue {name:?} has {jobs} jobs, dead letters among them; only an empty one \
-                     can be removed: finish or purge them first"
+                    "queue {name:?} has {jobs} jobs (dead letters count); only an empty one can be \
+                     removed: finish or purge them first"
                 ),
             ));
         }

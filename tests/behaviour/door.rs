@@ -4,8 +4,8 @@ use bytes::Bytes;
 use pulk::job::{Enqueued, Found};
 use pulk::queue::{
     Ack, Cancelled, Claim, Claimed, ClaimedJob, DeadEdit, DeadPage, DeadPurged, DeadQuery,
-    Extended, Failed, Failure, ManyReplayed, PurgeDead, QueueView, Released, ReplayMany,
-    ReplayView, Settle, SettleOutcome,
+    Extended, Failed, Failure, JobPage, JobQuery, ManyReplayed, Purge, PurgeDead, Purged,
+    QueueView, Released, ReplayMany, ReplayView, Settle, SettleOutcome,
 };
 use pulk::{
     ErrorKind, JobId, JobState, JobView, LeaseToken, NewJob, Queue, Result, RunAt, Timestamp,
@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::http_dead as dead;
 use crate::http_door as http;
+use crate::http_operators as operators;
 use crate::node::{Http, post_head, within};
 use crate::result_reply;
 
@@ -223,6 +224,27 @@ impl Door {
                 queue.metrics().encode(&snapshot).unwrap()
             }
             Door::Http(node, _) => node.get("/q/metrics").await.text(),
+        }
+    }
+
+    pub async fn jobs(&self, query: JobQuery) -> Result<JobPage> {
+        match self {
+            Door::Embedded(queue) => queue.jobs(query).await,
+            Door::Http(node, _) => operators::jobs(node, &query).await,
+        }
+    }
+
+    pub async fn purge(&self, purge: Purge) -> Result<Purged> {
+        match self {
+            Door::Embedded(queue) => queue.purge(purge).await,
+            Door::Http(node, _) => operators::purge(node, &purge).await,
+        }
+    }
+
+    pub async fn remove_queue(&self, name: &str) -> Result<()> {
+        match self {
+            Door::Embedded(queue) => queue.remove_queue(name).await,
+            Door::Http(node, _) => operators::remove_queue(node, name).await,
         }
     }
 

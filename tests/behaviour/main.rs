@@ -18,6 +18,7 @@ mod door;
 mod harness;
 mod http_dead;
 mod http_door;
+mod http_operators;
 mod queue_reply;
 mod result_reply;
 mod settle_call;
@@ -30,8 +31,10 @@ mod edit_dead;
 mod enqueue;
 mod expiry;
 mod lease;
+mod list;
 mod pause;
 mod payload;
+mod purge;
 mod queues;
 mod restart;
 mod result;
@@ -181,6 +184,21 @@ promises! {
         one_job_out_of_the_middle_leaves_the_others,
         a_claim_and_a_cancel_at_once_agree,
         a_job_that_is_done_is_not_found,;
+    list:
+        jobs_are_listed_in_the_order_of_the_queue,
+        every_filter_names_what_it_gives,
+        pages_have_no_gap_and_no_double_while_others_move,
+        a_page_holds_no_more_than_its_limit,
+        a_page_of_large_payloads_is_short,
+        a_bad_query_names_the_field,;
+    purge:
+        what_waits_is_purged_and_nothing_else,
+        a_purge_takes_only_the_state_and_the_priority_it_names,
+        running_jobs_are_cancelled_only_if_asked_for,
+        a_backlog_is_purged_while_the_queue_is_used,
+        an_unknown_queue_is_not_found,
+        an_empty_queue_can_be_removed,
+        a_queue_that_holds_a_job_is_kept,;
     edit_dead:
         an_edited_letter_is_what_the_next_attempt_gets,
         an_edit_of_nothing_changes_nothing,
@@ -244,6 +262,8 @@ promises_over_a_restart! {
         what_expired_meanwhile_is_dead_when_opened,;
     result:
         a_result_lives_on,;
+    purge:
+        purged_jobs_and_removed_queues_stay_away,;
     restart:
         a_lease_and_its_token_live_on,
         progress_and_worker_are_kept,

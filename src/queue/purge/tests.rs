@@ -73,8 +73,8 @@ proptest! {
         let before = node.all(&EVERYTHING);
         let purged = node.purge_while(purge.clone(), looks_at_once, |node| node.assert_sound());
         node.assert_sound();
-        let (gone, mut stay): (Vec<_>, Vec<_>) =
-            before.into_iter().partition(|job| wants(&purge, job) && job.state != JobState::Running);
+        let goes = |job: &JobView| wants(&purge, job) && job.state != JobState::Running;
+        let (gone, mut stay): (Vec<_>, Vec<_>) = before.into_iter().partition(goes);
         let mut cancelled = 0;
         for running in stay.iter_mut().filter(|job| wants(&purge, job)) {
             running.running.as_mut().unwrap().cancelled = true;
@@ -93,8 +93,9 @@ proptest! {
         wait_ms in prop::collection::vec(0..900u64, 1..30),
     ) {
         let mut node = Node::with_jobs(200);
-        let before: BTreeSet<JobId> =
-            node.all(&EVERYTHING).iter().filter(|job| wants(&of("a"), job)).map(|job| job.id).collect();
+        let jobs = node.all(&EVERYTHING);
+        let jobs = jobs.iter().filter(|job| wants(&of("a"), job));
+        let before: BTreeSet<JobId> = jobs.map(|job| job.id).collect();
         let mut wait_ms = wait_ms.iter();
         let mut later = BTreeSet::new();
         let purged = node.purge_while(of("a"), looks_at_once, |node| {
@@ -123,7 +124,8 @@ proptest! {
         let mut node = Node::with_jobs(200);
         let before: BTreeMap<JobId, JobView> =
             node.all(&EVERYTHING).into_iter().map(|job| (job.id, job)).collect();
-        let states = JobState::ALL.into_iter().filter(|state| *state != JobState::Running).collect();
+        let mut states = JobState::ALL.to_vec();
+        states.retain(|state| *state != JobState::Running);
         let mut purging = Purging::new(Purge { states, ..of("a") }).looks_at_once(looks_at_once);
         for _ in 0..portions {
             if node.state.purge(&mut purging).unwrap().is_some() {
@@ -141,10 +143,10 @@ proptest! {
             prop_assert_eq!(&before[&job.id], &job);
         }
         // Whatever is left can be claimed, with its payload.
-        let ready = EVERYTHING;
-        let ready = JobQuery { states: vec![JobState::Ready], ..ready };
+        let ready = JobQuery { states: vec![JobState::Ready], ..EVERYTHING };
         let ready = node.all(&ready).len();
-        prop_assert_eq!(["a", "b", "c"].iter().map(|queue| node.claim(queue, 1_000).len()).sum::<usize>(), ready);
+        let claimed = ["a", "b", "c"].map(|queue| node.claim(queue, 1_000).len());
+        prop_assert_eq!(claimed.iter().sum::<usize>(), ready);
     }
 }
 
