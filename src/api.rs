@@ -15,6 +15,7 @@ mod jobs;
 mod metrics;
 mod openapi;
 mod queues;
+mod replays;
 mod settle;
 mod timed_body;
 
@@ -130,8 +131,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
         .routes(routes!(dead::list))
-        .routes(routes!(dead::show))
+        .routes(routes!(dead::show, dead::edit, dead::delete))
         .routes(routes!(dead::replay))
+        .routes(routes!(dead::purge))
+        .routes(routes!(replays::replay_many))
+        .routes(routes!(replays::list))
+        .routes(routes!(replays::show, replays::cancel))
         .routes(routes!(health::whole))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

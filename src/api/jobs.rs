@@ -193,7 +193,7 @@ struct BatchRequest<'a> {
 /// How long to wait between attempts; the configured value for what is left out.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RetryRequest {
+pub(super) struct RetryRequest {
     /// The delay before the second attempt, in milliseconds, at most `max_ms`; it doubles with
     /// every further one.
     #[schema(maximum = 2_592_000_000_u64)]
@@ -267,7 +267,7 @@ impl BatchRequest<'_> {
 
 impl RetryRequest {
     /// What the job does not say is as configured; a base never more than the job's own maximum.
-    fn over(self, configured: &RetryPolicy) -> RetryPolicy {
+    pub(super) fn over(self, configured: &RetryPolicy) -> RetryPolicy {
         let max_ms = self.max_ms.unwrap_or(configured.max_ms);
         RetryPolicy {
             base_ms: self.base_ms.unwrap_or(configured.base_ms.min(max_ms)),
@@ -278,7 +278,7 @@ impl RetryRequest {
 }
 
 /// The payload's own copy: a job must not keep the whole body in memory.
-fn payload(json: Option<&RawValue>, base64: Option<String>) -> Result<Payload> {
+pub(super) fn payload(json: Option<&RawValue>, base64: Option<String>) -> Result<Payload> {
     match (json, base64) {
         (Some(_), Some(_)) => {
             Err(Error::invalid("payload_base64", "give payload or payload_base64, not both"))

@@ -51,6 +51,10 @@ pub enum Move {
     Replay,
     /// Cancelled, replaced or purged.
     Cancel,
+    /// A dead letter whose priority is changed leaves its lane,
+    LeaveLane,
+    /// and enters another.
+    EnterLane,
 }
 
 impl JobState {
@@ -76,7 +80,7 @@ impl JobState {
     }
 
     /// The legal moves: from, by, to.
-    pub const LEGAL_MOVES: [(Option<JobState>, Move, Option<JobState>); 18] = [
+    pub const LEGAL_MOVES: [(Option<JobState>, Move, Option<JobState>); 20] = [
         (None, Move::Enqueue, Some(JobState::Ready)),
         (None, Move::Schedule, Some(JobState::Scheduled)),
         (Some(JobState::Scheduled), Move::Due, Some(JobState::Ready)),
@@ -95,6 +99,8 @@ impl JobState {
         (Some(JobState::Running), Move::Cancel, None),
         (Some(JobState::Retrying), Move::Cancel, None),
         (Some(JobState::Dead), Move::Cancel, None),
+        (Some(JobState::Dead), Move::LeaveLane, None),
+        (None, Move::EnterLane, Some(JobState::Dead)),
     ];
 
     /// The state after a move, or a [`Conflict`](ErrorKind::Conflict) where the move is not legal.
@@ -166,6 +172,8 @@ mod tests {
             Move::GiveBackLater,
             Move::Replay,
             Move::Cancel,
+            Move::LeaveLane,
+            Move::EnterLane,
         ];
         let mut legal = 0;
         for from in states {

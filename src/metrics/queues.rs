@@ -11,7 +11,7 @@ use prometheus::{
 };
 
 use super::registered;
-use crate::dead_letter::DeadReason;
+use crate::dead_letter::{DeadReason, Removal};
 use crate::error::Result;
 use crate::priority::{PerPriority, Priority};
 use crate::queue::{Event, Happened};
@@ -91,6 +91,10 @@ struct Series {
     damaged: IntCounter,
     dead_expired: IntCounter,
     cancelled: IntCounter,
+    deleted: IntCounter,
+    purged: IntCounter,
+    aged: IntCounter,
+    too_many: IntCounter,
     duration_seconds: Histogram,
     wait_seconds: Histogram,
 }
@@ -120,10 +124,19 @@ impl Series {
             Happened::Dead { reason: DeadReason::Expired, .. } => self.dead_expired.inc(),
             Happened::Cancelled { .. } => self.cancelled.inc(),
             Happened::Purged { jobs } => self.cancelled.inc_by(*jobs),
+            Happened::DeadRemoved { jobs, why } => match why {
+                Removal::Deleted => self.deleted.inc_by(*jobs),
+                Removal::Purged => self.purged.inc_by(*jobs),
+                Removal::Age => self.aged.inc_by(*jobs),
+                Removal::Number => self.too_many.inc_by(*jobs),
+            },
             Happened::Replayed { .. }
             | Happened::Paused
             | Happened::Resumed
-            | Happened::QueueRemoved => {}
+            | Happened::QueueRemoved
+            | Happened::Edited { .. }
+            | Happened::ReplayStarted { .. }
+            | Happened::ReplayEnded { .. } => {}
         }
     }
 }
@@ -142,6 +155,7 @@ struct Vectors {
     interrupted: IntCounterVec,
     cancelled: IntCounterVec,
     dead: IntCounterVec,
+    dead_removed: IntCounterVec,
     duration_seconds: HistogramVec,
     wait_seconds: HistogramVec,
 }
@@ -157,6 +171,10 @@ impl Vectors {
             registered(registry, HistogramVec::new(options, &LABELS))
         };
         let dead = Opts::new("pulk_jobs_dead_total", "Jobs that became dead letters, by reason.");
+        let dead_removed = Opts::new(
+            "pulk_dlq_removed_total",
+            "Dead letters removed: deleted, purged, over the age or the number kept.",
+        );
         Ok(Vectors {
             enqueued: counter("pulk_jobs_enqueued_total", "Jobs taken in.")?,
             started: counter("pulk_jobs_started_total", "Jobs handed to a worker.")?,
@@ -166,6 +184,10 @@ impl Vectors {
             interrupted: counter("pulk_jobs_interrupted_total", "Leases that ran out.")?,
             cancelled: counter("pulk_jobs_cancelled_total", "Jobs cancelled, replaced or purged.")?,
             dead: registered(registry, IntCounterVec::new(dead, &["queue", "priority", "reason"]))?,
+            dead_removed: registered(
+                registry,
+                IntCounterVec::new(dead_removed, &["queue", "reason"]),
+            )?,
             duration_seconds: histogram(
                 "pulk_job_duration_seconds",
                 "Time from a claim to its ack or fail.",
@@ -206,6 +228,7 @@ impl Vectors {
         let dead = |reason: DeadReason| {
             self.dead.with_label_values(&[queue, priority.as_str(), reason.as_str()])
         };
+        let removed = |why: Removal| self.dead_removed.with_label_values(&[queue, why.as_str()]);
         Series {
             enqueued: self.enqueued.with_label_values(&labels),
             started: self.started.with_label_values(&labels),
@@ -219,6 +242,10 @@ impl Vectors {
             crashed: dead(DeadReason::Crashed),
             damaged: dead(DeadReason::Damaged),
             dead_expired: dead(DeadReason::Expired),
+            deleted: removed(Removal::Deleted),
+            purged: removed(Removal::Purged),
+            aged: removed(Removal::Age),
+            too_many: removed(Removal::Number),
             duration_seconds: self.duration_seconds.with_label_values(&labels),
             wait_seconds: self.wait_seconds.with_label_values(&labels),
         }

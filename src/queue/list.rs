@@ -21,7 +21,8 @@ use crate::error::Result;
 use crate::job::{JobState, JobView, QueueId, validate_range};
 use crate::priority::Priority;
 use crate::queue::chunk::Chunk;
-use crate::queue::replay::PAGE_MAX;
+use crate::queue::dead::PAGE_MAX;
+use crate::queue::dead_walk::Letter;
 use crate::queue::state::QueueState;
 use crate::queue::walk::{CHUNK_LOOKS, LOOKS_AT_ONCE, Scope};
 use crate::store::Tree;
@@ -175,7 +176,7 @@ impl QueueState {
         listing.looks_now = listing.looks_at_once;
         self.list_lanes(&scope, listing)?;
         self.list_timers(&scope, listing)?;
-        self.list_dead(&scope, listing)?;
+        self.list_letters(&scope, listing)?;
         Ok(listing.page())
     }
 
@@ -291,7 +292,7 @@ impl QueueState {
         }
     }
 
-    fn list_dead(&mut self, scope: &Scope, listing: &mut Listing) -> Result<()> {
+    fn list_letters(&mut self, scope: &Scope, listing: &mut Listing) -> Result<()> {
         if listing.rests() || !scope.wants(JobState::Dead) {
             return Ok(());
         }
@@ -319,7 +320,8 @@ impl QueueState {
                         return Ok(());
                     }
                     listing.look(usize::from(record.job.payload.parts()) * PAYLOAD_PART_LOOKS);
-                    let view = self.dead_view(lane, id, died_at, record)?;
+                    let bytes = bytes.len();
+                    let view = self.dead_view(Letter { key, id, died_at, lane, record, bytes })?;
                     listing.add(view);
                 }
                 listing.at = Some(Position::Dead(queue, died_at, id));

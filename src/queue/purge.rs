@@ -122,7 +122,7 @@ impl QueueState {
             begun.step = match begun.step.clone() {
                 Step::Timers(from) => self.purge_timers(from, &begun, purging)?,
                 Step::Lanes(from, place) => self.purge_lanes(from, place, &begun, purging)?,
-                Step::Dead(from) => self.purge_dead(from, &begun, purging)?,
+                Step::Dead(from) => self.purge_letters(from, &begun, purging)?,
                 Step::Done => Step::Done,
             };
             if matches!(begun.step, Step::Done)
@@ -199,7 +199,7 @@ impl QueueState {
         Ok(Step::Timers(reached))
     }
 
-    fn purge_dead(
+    fn purge_letters(
         &mut self,
         from: Bound<Vec<u8>>,
         begun: &Begun,

@@ -8,8 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 use pulk::dead_letter::{DeadReason, FailedAttempt};
 use pulk::job::{DeadView, Enqueued, RunningView};
 use pulk::queue::{
-    Cancelled, Claim, Claimed, ClaimedJob, DeadPage, DeadQuery, Extended, Failed, Failure,
-    QueueView, Released, Settle, SettleOutcome,
+    Cancelled, Claim, Claimed, ClaimedJob, Extended, Failed, Failure, QueueView, Released, Settle,
+    SettleOutcome,
 };
 use pulk::{
     Error, ErrorKind, JobId, JobState, JobView, LeaseToken, NewJob, Payload, Priority, Result,
@@ -123,23 +123,6 @@ pub async fn cancel(node: &Http, id: JobId) -> Result<Cancelled> {
     })
 }
 
-pub async fn dead_letters(node: &Http, query: &DeadQuery) -> Result<DeadPage> {
-    let mut path = format!("/v1/dead?limit={}", query.limit);
-    for (name, value) in [("queue", &query.queue), ("cursor", &query.cursor)] {
-        if let Some(value) = value {
-            path += &format!("&{name}={}", escaped(value));
-        }
-    }
-    let page: PageReply = read(&node.get(&path).await, 200)?;
-    let jobs = page.jobs.into_iter().map(JobReply::into_view).collect();
-    Ok(DeadPage { jobs, next_cursor: page.next_cursor })
-}
-
-pub async fn replay(node: &Http, id: JobId) -> Result<Enqueued> {
-    let answer = node.post(&format!("/v1/dead/{id}/replay"), "").await;
-    read::<EnqueuedReply>(&answer, 200).map(Enqueued::from)
-}
-
 pub async fn queues(node: &Http) -> Result<Vec<QueueView>> {
     let list: QueuesReply = read(&node.get("/v1/queues").await, 200)?;
     Ok(list.queues.into_iter().map(QueueReply::into_view).collect())
@@ -160,7 +143,7 @@ fn of(token: LeaseToken, verb: &str) -> String {
     format!("/v1/jobs/{}/{verb}", token.job())
 }
 
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
@@ -237,7 +220,7 @@ fn settle_lists(settle: &Settle) -> [(&'static str, Value); 2] {
 
 // ---- what comes back ----
 
-fn read<T: DeserializeOwned>(answer: &Answer, status: u16) -> Result<T> {
+pub fn read<T: DeserializeOwned>(answer: &Answer, status: u16) -> Result<T> {
     if answer.status != status {
         return Err(problem(answer));
     }
@@ -245,7 +228,7 @@ fn read<T: DeserializeOwned>(answer: &Answer, status: u16) -> Result<T> {
     Ok(serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}")))
 }
 
-fn problem(answer: &Answer) -> Error {
+pub fn problem(answer: &Answer) -> Error {
     assert_eq!(answer.headers["content-type"], "application/problem+json", "{answer:?}");
     let problem: Problem = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(problem.status, answer.status);
@@ -284,7 +267,7 @@ struct Problem {
 }
 
 #[derive(Deserialize)]
-struct EnqueuedReply {
+pub struct EnqueuedReply {
     id: JobId,
     state: JobState,
     queue: String,
@@ -424,7 +407,7 @@ struct CancelReply {
 }
 
 #[derive(Deserialize)]
-struct JobReply {
+pub struct JobReply {
     id: JobId,
     state: JobState,
     queue: String,
@@ -459,7 +442,7 @@ struct ErrorReply {
 }
 
 impl JobReply {
-    fn into_view(self) -> JobView {
+    pub fn into_view(self) -> JobView {
         let (worker, progress) = (self.worker, self.progress);
         let cancelled = self.cancelled.unwrap_or(false);
         let running = self.started_at.zip(self.expires_at).map(|(started_at, expires_at)| {
@@ -490,10 +473,4 @@ impl JobReply {
             errors: errors.collect(),
         }
     }
-}
-
-#[derive(Deserialize)]
-struct PageReply {
-    jobs: Vec<JobReply>,
-    next_cursor: Option<String>,
 }
