@@ -10,7 +10,7 @@ use serde_json::Value;
 use self::selection::{Filter, Selection};
 use super::client::{self, Node, NodeArguments};
 use super::confirm::Consent;
-use super::table::{Column, Table, from_now, jobs};
+use super::table::{Column, Table, from_now};
 use super::{failed, output, show};
 use crate::error::Result;
 
@@ -174,7 +174,7 @@ impl PurgeArguments {
             return output::print(&answer.text());
         }
         let purged: Value = answer.json()?;
-        output::print(&format!("{} removed\n", jobs(output::number(&purged, "removed"))))
+        output::print(&format!("{} removed\n", letters(output::number(&purged, "removed"))))
     }
 }
 

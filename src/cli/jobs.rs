@@ -25,8 +25,8 @@ Examples:
   pulk jobs cancel 01KAXYZ… 01KAXYA…
   pulk jobs purge mails --state scheduled
 
-The order is that of claims, then that of timers, then the dead. RUNS is when a job may run, or since
-when it may; TRY is the attempt it is at, of how many. --json prints one job a line.";
+The order is that of claims, then that of timers, then the dead. RUNS is when a job may run, or
+since when it may; TRY is the attempt it is at, of how many. --json prints one job a line.";
 
 /// Which jobs.
 #[derive(Debug, Args)]
@@ -242,11 +242,9 @@ impl Purge<'_> {
         }
         let purged: Value = answer.json()?;
         let mut told = format!("{} removed", jobs(output::number(&purged, "removed")));
-        if purged.get("cancelled").is_some() {
-            told += &format!(
-                ", {} of them running and cancelled",
-                output::number(&purged, "cancelled")
-            );
+        let cancelled = output::number(&purged, "cancelled");
+        if cancelled > 0 {
+            told += &format!(", {cancelled} of them running: their holders are told");
         }
         output::print(&format!("{told}\n"))
     }

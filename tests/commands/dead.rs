@@ -72,7 +72,7 @@ async fn what_matches_is_counted_before_anything_is_done() {
     let told = client.printed(&[&["dead", "replay", "--limit=1", "-y"], &filter[..]].concat());
     assert_eq!(told, "1 dead letter replayed\n");
     let told = client.printed(&[&["dead", "purge", "-y"], &filter[..]].concat());
-    assert_eq!(told, "1 job removed\n");
+    assert_eq!(told, "1 dead letter removed\n");
     let purged = client.json(&["dead", "purge", "--all", "--yes", "--json"]);
     assert_eq!((&purged["matched"], &purged["removed"]), (&2.into(), &2.into()));
     let told = client.printed(&["dead", "purge", "--all"]);
