@@ -1,14 +1,24 @@
 //! The command line: arguments in, one sentence and an exit code out.
 
+mod client;
+mod completions;
 mod config_file;
+mod confirm;
+mod dead;
 mod doctor;
+mod enqueue;
 mod environment;
 mod healthcheck;
+mod jobs;
 mod log;
 mod mask;
 mod output;
+mod queues;
 mod serve;
 mod settings;
+mod show;
+mod stats;
+mod table;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -26,9 +36,20 @@ const EXIT_STORAGE: u8 = 74;
 /// Another process holds the data directory (`EX_TEMPFAIL`).
 const EXIT_LOCKED: u8 = 75;
 
+const MORE_HELP: &str = "\
+enqueue, stats, jobs, dead, queues and healthcheck speak to a running node: --url, or PULK_URL, or
+http://127.0.0.1:8080.
+
+Exit codes:
+   0  done
+   1  it failed, or the answer is no
+  64  bad usage or configuration
+  74  storage error
+  75  another process holds the data directory";
+
 /// An embedded, persistent job queue.
 #[derive(Debug, Parser)]
-#[command(name = "pulk", version, arg_required_else_help = true)]
+#[command(name = "pulk", version, arg_required_else_help = true, after_help = MORE_HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -38,10 +59,22 @@ struct Arguments {
 enum Command {
     /// Run a node.
     Serve(Box<serve::ServeArguments>),
+    /// Enqueue one job, or all in a file.
+    Enqueue(Box<enqueue::EnqueueArguments>),
+    /// Show what is in the queues.
+    Stats(stats::StatsArguments),
+    /// List, show, cancel and purge jobs.
+    Jobs(jobs::JobsArguments),
+    /// List, show, edit, replay and purge dead letters.
+    Dead(dead::DeadArguments),
+    /// Pause, resume and remove queues.
+    Queues(queues::QueuesArguments),
     /// Check every invariant of a data directory that no node has open.
     Doctor(doctor::DoctorArguments),
     /// Ask a node whether it is ready; exit 0 if it is.
     Healthcheck(healthcheck::HealthcheckArguments),
+    /// Print a script that completes pulk's arguments in a shell.
+    Completions(completions::CompletionsArguments),
 }
 
 /// Runs the program with these arguments, the first of which is its own name.
@@ -55,8 +88,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     });
     let done = match parsed {
         Ok((matches, Command::Serve(_))) => serve::run(&command, &arguments, &matches),
+        Ok((_, Command::Enqueue(arguments))) => enqueue::run(&arguments),
+        Ok((_, Command::Stats(arguments))) => stats::run(&arguments),
+        Ok((_, Command::Jobs(arguments))) => jobs::run(&arguments),
+        Ok((_, Command::Dead(arguments))) => dead::run(&arguments),
+        Ok((_, Command::Queues(arguments))) => queues::run(&arguments),
         Ok((_, Command::Doctor(arguments))) => doctor::run(&arguments),
         Ok((_, Command::Healthcheck(arguments))) => healthcheck::run(&arguments),
+        Ok((_, Command::Completions(arguments))) => completions::run(&arguments, &command),
         Err(usage) => return misused(&usage, command, &arguments),
     };
     match done {
@@ -123,6 +162,14 @@ mod tests {
     #[test]
     fn the_arguments_are_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example_but_those_that_only_show_one_thing() {
+        for command in Arguments::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("pulk {}", command.get_name())), "{command}: {help}");
+        }
     }
 
     #[test]

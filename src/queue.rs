@@ -38,6 +38,7 @@ pub(crate) mod rates;
 pub(crate) mod recovery;
 pub(crate) mod refile;
 pub(crate) mod remove;
+pub(crate) mod repair;
 pub(crate) mod replay;
 pub(crate) mod replays;
 pub(crate) mod result;
@@ -64,6 +65,7 @@ pub use extend::{Extended, Released};
 pub use list::{JobPage, JobQuery};
 pub use purge::{Purge, Purged};
 pub use rates::Rates;
+pub use repair::{INVARIANTS, Invariant, Recounted, Repair, repair};
 pub use replay::{ManyReplayed, ReplayMany};
 pub use replays::{
     RATE_PER_S_MAX, RATE_PER_S_MIN, REPLAYS_KEPT_MAX, REPLAYS_RUNNING_MAX, ReplayCounts,

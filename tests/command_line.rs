@@ -1,6 +1,13 @@
 //! Bad usage, bad settings and a taken address end with one sentence and the promised exit code.
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-#![allow(unreachable_pub, reason = "a test is a program of its own")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test ends at the first surprise"
+)]
 
 use std::net::TcpListener;
 
@@ -41,5 +48,5 @@ fn a_taken_address_exits_with_1_and_an_empty_setting_is_none() {
 #[test]
 fn a_healthcheck_of_nobody_exits_with_1() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    refused(&["healthcheck", "--url", &format!("http://{free}")], &[], 1, "can't be asked");
+    refused(&["healthcheck", "--url", &format!("http://{free}")], &[], 1, "can't be reached");
 }

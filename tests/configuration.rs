@@ -1,7 +1,14 @@
 //! Settings: flag before environment before file before default, and every error names the one
 //! at fault.
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-#![allow(unreachable_pub, reason = "a test is a program of its own")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test ends at the first surprise"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -186,7 +186,7 @@ fn settings_told() -> Vec<[String; 4]> {
 
 #[test]
 fn every_setting_in_the_readme_is_one_of_the_program_and_the_other_way_round() {
-    let help = printed(&["serve", "--help"]);
+    let help = printed(&["serve", "--help"]) + &printed(&["stats", "--help"]);
     let mut known: Vec<&str> =
         help.split("[env: ").skip(1).map(|rest| rest.split(['=', ']']).next().unwrap()).collect();
     known.sort_unstable();

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::path::Path;
 
+use serde::Serialize;
+
 use crate::config::StoreKind;
 use crate::error::Result;
 use crate::job::StateCounts;
@@ -26,9 +28,11 @@ use keys::Keys;
 
 /// Problems told in full; more are only counted.
 const PROBLEMS_TOLD: usize = 100;
+/// Index entries to be mended that one census remembers: what mends them fits into one commit.
+const ENTRIES_KEPT_MAX: usize = 50_000;
 
 /// What a check of a whole store found.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
     /// Jobs by state, over all queues.
     pub jobs: StateCounts,
@@ -44,6 +48,8 @@ pub struct Report {
     pub problems: Vec<String>,
     /// All violations.
     pub problems_total: u64,
+    /// How many there are of each invariant, by its name; none where it holds.
+    pub violations: BTreeMap<&'static str, u64>,
 }
 
 impl Report {
@@ -84,21 +90,24 @@ pub fn examine(store: &dyn Store) -> Result<Report> {
 pub(crate) struct Census {
     pub(crate) counts: BTreeMap<QueueId, PerPriority<StateCounts>>,
     pub(crate) live_bytes: u64,
-    /// Location entries whose job is not where they say.
-    pub(crate) dangling_locations: Vec<JobId>,
     /// What has a name or an end.
     pub(crate) keys: Keys,
+    /// Location entries that are wrong or missing, and what they should be; `None` where no job
+    /// is that needs one. At most [`ENTRIES_KEPT_MAX`] of them.
+    pub(crate) wrong_locations: Vec<(JobId, Option<LocationRecord>)>,
+    /// The largest sequence in use.
+    pub(crate) largest_sequence: u64,
     progress: BTreeMap<ChunkId, ProgressRecord>,
     /// Jobs that are not where they were born, and where they are.
     moved: HashMap<JobId, LocationRecord>,
     seen: HashSet<JobId>,
     /// Parts that jobs have in the payload tree.
     payload_parts: HashMap<JobId, u16>,
-    largest_sequence: u64,
     chunks: u64,
     set_aside: u64,
     problems: Vec<String>,
     problems_total: u64,
+    violations: BTreeMap<&'static str, u64>,
 }
 
 impl Census {
@@ -239,21 +248,30 @@ impl Census {
         for entry in all(store, Tree::Location) {
             let (key, bytes) = entry?;
             match (key::job_from(&key), codec::decode::<LocationRecord>(&bytes)) {
-                (Some(id), Ok(location)) => {
-                    if moved.remove(&id) != Some(location) {
-                        self.dangling_locations.push(id);
+                (Some(id), Ok(location)) => match moved.remove(&id) {
+                    Some(place) if place == location => {}
+                    elsewhere => {
                         let problem = format!("job {id} is not at its location, {location:?}");
                         self.problem("I5", problem);
+                        self.mend(id, elsewhere);
                     }
-                }
+                },
                 (_, Err(reason)) => self.damaged(Tree::Location, &key, &reason),
                 (None, _) => self.bad_key(Tree::Location, &key),
             }
         }
         for (id, place) in moved {
             self.problem("I5", format!("job {id} is at {place:?}, but has no location entry"));
+            self.mend(id, Some(place));
         }
         Ok(())
+    }
+
+    /// Remembers what the location entry of a job should be; `None` where it should not be.
+    fn mend(&mut self, id: JobId, location: Option<LocationRecord>) {
+        if self.wrong_locations.len() < ENTRIES_KEPT_MAX {
+            self.wrong_locations.push((id, location));
+        }
     }
 
     fn read_payloads(&mut self, store: &dyn Store) -> Result<()> {
@@ -360,8 +378,9 @@ impl Census {
         self.problem("damage", format!("{key:02x?} is no key that pulk writes in {}", tree.name()));
     }
 
-    fn problem(&mut self, invariant: &str, problem: String) {
+    fn problem(&mut self, invariant: &'static str, problem: String) {
         self.problems_total += 1;
+        *self.violations.entry(invariant).or_default() += 1;
         if self.problems.len() < PROBLEMS_TOLD {
             self.problems.push(format!("{invariant}: {problem}"));
         }
@@ -382,6 +401,7 @@ impl Census {
             set_aside: self.set_aside,
             problems: self.problems,
             problems_total: self.problems_total,
+            violations: self.violations,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::job::QueueId;
 use crate::queue::census::Census;
 use crate::queue::state::QueueState;
-use crate::store::codec::DecodeError;
+use crate::store::codec::{self, DecodeError};
 use crate::store::key::{self, ChunkId, LaneId};
 use crate::store::{Tree, VALUE_BYTES_MAX};
 
@@ -59,8 +59,9 @@ impl QueueState {
         self.draft.remove(Tree::Progress, id.progress_key());
     }
 
-    /// Makes the counters anew from a full count. Called with nothing pending.
-    pub(crate) fn recount(&mut self) -> Result<()> {
+    /// Makes the counters and the location index anew from a full count. Called with nothing
+    /// pending. Gives how many entries of the index were wrong.
+    pub(crate) fn recount(&mut self) -> Result<u64> {
         let census = Census::take(self.draft.store())?;
         self.draft.set_live_bytes(census.live_bytes);
         let ids: Vec<QueueId> = self.queues.by_id.keys().copied().collect();
@@ -72,8 +73,14 @@ impl QueueState {
             self.mark_queue_dirty(id);
             self.note_ready(id);
         }
-        for job in census.dangling_locations {
-            self.draft.remove(Tree::Location, key::job(job));
+        let mended = census.wrong_locations.len() as u64;
+        for (job, location) in census.wrong_locations {
+            match location {
+                Some(location) => {
+                    self.draft.put(Tree::Location, key::job(job), codec::encode(&location));
+                }
+                None => self.draft.remove(Tree::Location, key::job(job)),
+            }
         }
         let keys = census.keys;
         keys.dangling_names.into_iter().for_each(|name| self.draft.remove(Tree::Unique, name));
@@ -83,8 +90,10 @@ impl QueueState {
                 self.hold_unique_key(id, &unique, self.last_now);
             }
         }
+        // A sequence that is in use never comes again (I6).
+        self.meta.next_sequence = self.meta.next_sequence.max(census.largest_sequence + 1);
         self.needs_recount = false;
-        Ok(())
+        Ok(mended)
     }
 
     /// Enters a queue among those with ready jobs, by its counters.

@@ -51,3 +51,36 @@ pub fn refused(arguments: &[&str], environment: &[(&str, &str)], code: i32, name
     assert!(ended.stderr.starts_with("pulk: ") && ended.stderr.contains(named), "{ended:?}");
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
 }
+
+/// The program against one node.
+pub struct Client(pub String);
+
+impl Client {
+    pub fn run(&self, arguments: &[&str]) -> Ended {
+        self.run_reading(arguments, "")
+    }
+
+    pub fn run_reading(&self, arguments: &[&str], input: &str) -> Ended {
+        pulk_reading(arguments, &[("PULK_URL", &self.0)], input)
+    }
+
+    /// What it printed; it must have worked, and said nothing to stderr.
+    #[track_caller]
+    pub fn printed(&self, arguments: &[&str]) -> String {
+        let ended = self.run(arguments);
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{arguments:?}: {ended:?}");
+        ended.stdout
+    }
+
+    /// What it printed, as JSON.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.printed(arguments)).unwrap()
+    }
+
+    /// It must end with this code and one sentence that has this in it.
+    #[track_caller]
+    pub fn refused(&self, arguments: &[&str], code: i32, named: &str) {
+        refused(arguments, &[("PULK_URL", &self.0)], code, named);
+    }
+}

@@ -16,6 +16,12 @@ use crate::priority::Priority;
 use crate::retry::RetryPolicy;
 use crate::server::ConnectionLimits;
 
+const EXAMPLES: &str = "\
+Examples:
+  pulk serve
+  pulk serve --data-dir /var/lib/pulk --listen 0.0.0.0:8080
+  pulk serve --config /etc/pulk.toml --print-config";
+
 /// More jobs than a data directory can ever number are no limit.
 const CAPACITY_MAX: u64 = JobId::SEQUENCE_MAX;
 /// More bytes than TOML can write.
@@ -25,6 +31,7 @@ const SHUTDOWN_GRACE_MS_MAX: u64 = 24 * 3_600_000;
 
 /// The settings of a node. A flag stands above the environment, that above the file.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub(in crate::cli) struct ServeArguments {
     /// A TOML file with settings: the names of the flags, with _ for -.
     #[arg(long, env = "PULK_CONFIG", value_name = "FILE")]
