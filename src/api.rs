@@ -15,6 +15,7 @@ mod jobs;
 mod metrics;
 mod openapi;
 mod queues;
+mod replays;
 mod settle;
 mod timed_body;
 
@@ -118,7 +119,7 @@ fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(jobs::enqueue))
         .routes(routes!(jobs::enqueue_many))
-        .routes(routes!(jobs::show))
+        .routes(routes!(jobs::show, jobs::cancel))
         .routes(routes!(claim::claim))
         .routes(routes!(settle::ack))
         .routes(routes!(settle::fail))
@@ -130,8 +131,12 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
         .routes(routes!(dead::list))
-        .routes(routes!(dead::show))
+        .routes(routes!(dead::show, dead::edit, dead::delete))
         .routes(routes!(dead::replay))
+        .routes(routes!(dead::purge))
+        .routes(routes!(replays::replay_many))
+        .routes(routes!(replays::list))
+        .routes(routes!(replays::show, replays::cancel))
         .routes(routes!(health::whole))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

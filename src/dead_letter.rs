@@ -59,6 +59,32 @@ impl fmt::Display for DeadReason {
     }
 }
 
+/// Why a dead letter was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Removal {
+    /// Somebody deleted it.
+    Deleted,
+    /// Somebody purged it, with all others that matched.
+    Purged,
+    /// It was older than dead letters are kept.
+    Age,
+    /// It was the oldest of more than are kept for a queue.
+    Number,
+}
+
+impl Removal {
+    /// The lower-case name used in logs and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Removal::Deleted => "deleted",
+            Removal::Purged => "purged",
+            Removal::Age => "age",
+            Removal::Number => "number",
+        }
+    }
+}
+
 /// One failed attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FailedAttempt {

@@ -1,6 +1,9 @@
 //! The async handle that everybody holds: the same verbs for a program that embeds the queue and
 //! for the HTTP server.
 
+mod dead_letters;
+mod operators;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
@@ -20,8 +23,8 @@ use crate::queue::enqueue::validate_batch;
 use crate::queue::extend::{validate_extend, validate_release};
 use crate::queue::state::{Context, QueueState};
 use crate::queue::{
-    Ack, Cancelled, Claim, Claimed, DeadPage, DeadQuery, Extended, Failed, Failure, QueueView,
-    Released, Settle, SettleOutcome, Snapshot,
+    Ack, Cancelled, Claim, Claimed, Extended, Failed, Failure, QueueView, Released, Settle,
+    SettleOutcome, Snapshot,
 };
 use crate::store::{self, Store};
 
@@ -272,32 +275,6 @@ impl Queue {
     /// [`NotFound`](ErrorKind::NotFound) when it is done, or never was.
     pub async fn cancel(&self, id: JobId) -> Result<Cancelled> {
         self.call(0, move |state, _| state.cancel(id).map(Some)).await
-    }
-
-    /// A page of dead letters, by queue and in each by the time they died.
-    ///
-    /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid), naming the field.
-    pub async fn dead_letters(&self, query: DeadQuery) -> Result<DeadPage> {
-        query.validate()?;
-        self.call(0, move |state, _| state.dead_letters(&query).map(Some)).await
-    }
-
-    /// One dead letter.
-    ///
-    /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound); [`Conflict`](ErrorKind::Conflict) when the job lives.
-    pub async fn dead_letter(&self, id: JobId) -> Result<JobView> {
-        self.call(0, move |state, _| state.dead_letter(id).map(Some)).await
-    }
-
-    /// Puts a dead letter back to work: its attempts begin again, its errors are kept.
-    ///
-    /// # Errors
-    /// As [`dead_letter`](Self::dead_letter).
-    pub async fn replay(&self, id: JobId) -> Result<Enqueued> {
-        self.refuse_while_draining()?;
-        self.call(0, move |state, context| state.replay(id, context).map(Some)).await
     }
 
     /// All queues with their counts, by name.

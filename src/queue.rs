@@ -10,7 +10,10 @@ pub(crate) mod census;
 pub(crate) mod chunk;
 pub(crate) mod claim;
 pub(crate) mod damage;
+pub(crate) mod dead;
+pub(crate) mod dead_walk;
 pub(crate) mod draft;
+pub(crate) mod edit;
 pub(crate) mod enqueue;
 pub(crate) mod event;
 pub(crate) mod expire;
@@ -20,24 +23,31 @@ pub(crate) mod inspect;
 #[cfg(test)]
 mod key_model;
 pub(crate) mod lane;
+pub(crate) mod list;
 pub(crate) mod locate;
 #[cfg(test)]
 mod many_queues;
 pub(crate) mod merge;
 #[cfg(test)]
 mod model;
+pub(crate) mod pace;
 pub(crate) mod pause;
 pub(crate) mod plan;
+pub(crate) mod purge;
 pub(crate) mod rates;
 pub(crate) mod recovery;
 pub(crate) mod refile;
+pub(crate) mod remove;
 pub(crate) mod replay;
+pub(crate) mod replays;
 pub(crate) mod result;
+pub(crate) mod retention;
 pub(crate) mod settle;
 pub(crate) mod state;
 pub(crate) mod tick;
 pub(crate) mod unique;
 pub(crate) mod view;
+pub(crate) mod walk;
 
 pub use crate::job::StateCounts;
 pub use cancel::Cancelled;
@@ -46,10 +56,20 @@ pub use claim::{
     CLAIM_BYTES_MAX, CLAIM_JOBS_MAX, CLAIM_NAMES_MAX, CLAIM_WAIT_MS_MAX, Claim, Claimed,
     ClaimedJob, WORKER_BYTES_MAX,
 };
+pub use dead::{DeadPage, DeadQuery, PAGE_MAX};
+pub use dead_walk::{DEAD_IDS_MAX, DeadChoice, DeadFilter};
+pub use edit::DeadEdit;
 pub use event::{Event, Happened, JobDetail};
 pub use extend::{Extended, Released};
+pub use list::{JobPage, JobQuery};
+pub use purge::{Purge, Purged};
 pub use rates::Rates;
-pub use replay::{DeadPage, DeadQuery, PAGE_MAX};
+pub use replay::{ManyReplayed, ReplayMany};
+pub use replays::{
+    RATE_PER_S_MAX, RATE_PER_S_MIN, REPLAYS_KEPT_MAX, REPLAYS_RUNNING_MAX, ReplayCounts,
+    ReplayState, ReplayView,
+};
 pub use result::Ack;
+pub use retention::{DeadPurged, PurgeDead};
 pub use settle::{Failed, Failure, SETTLE_MAX, Settle, SettleOutcome};
 pub use view::{QueueView, Snapshot};

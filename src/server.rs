@@ -120,7 +120,7 @@ async fn bind(listen: &str) -> Result<TcpListener> {
 /// What there was to say about opening the queue.
 struct Found {
     jobs_waiting: u64,
-    opening_ms: u128,
+    opening_ms: u64,
 }
 
 impl Found {
@@ -145,7 +145,7 @@ async fn open(config: &Config) -> Result<(Queue, Found)> {
     let queue = tokio::spawn(Queue::open(config.clone())).await.map_err(|reason| {
         Error::new(ErrorKind::Storage, format!("opening the queue met a defect: {reason}"))
     })??;
-    let opening_ms = began.elapsed().as_millis();
+    let opening_ms = began.elapsed().as_millis() as u64;
     let snapshot = queue.snapshot().await?;
     let counts = snapshot.queues.iter().flat_map(|queue| queue.counts.iter());
     let jobs_waiting = counts.map(|(_, one)| one.ready + one.scheduled + one.retrying).sum();
@@ -154,7 +154,7 @@ async fn open(config: &Config) -> Result<(Queue, Found)> {
 
 /// Not ready, waiting claims answered, requests finished, store closed: in this order.
 async fn stop(api: &ApiState, queue: &Queue, http: HttpServer, grace: Duration) -> Result<()> {
-    info!(grace_ms = grace.as_millis(), "Draining");
+    info!(grace_ms = grace.as_millis() as u64, "Draining");
     api.draining();
     let deadline = time::Instant::now() + grace;
     match timeout_at(deadline, queue.drain()).await {

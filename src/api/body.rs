@@ -205,7 +205,11 @@ impl<S: Send + Sync> FromRequestParts<S> for PathQueue {
     }
 }
 
-async fn path_part<S: Send + Sync>(field: &str, parts: &mut Parts, state: &S) -> Result<String> {
+pub(super) async fn path_part<S: Send + Sync>(
+    field: &str,
+    parts: &mut Parts,
+    state: &S,
+) -> Result<String> {
     let Path(text) = Path::<String>::from_request_parts(parts, state)
         .await
         .map_err(|_| Error::invalid(field, "is not readable text; escape it as UTF-8"))?;

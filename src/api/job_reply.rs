@@ -87,6 +87,10 @@ pub(super) struct JobReply<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, maximum = 100)]
     progress: Option<u8>,
+    /// While it runs: true when it was cancelled, and is gone when its lease ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    cancelled: Option<bool>,
     /// Of a dead letter: why it died.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -124,6 +128,7 @@ impl<'a> From<&'a JobView> for JobReply<'a> {
             started_at: running.map(|running| running.started_at),
             expires_at: running.map(|running| running.expires_at).or(job.expires_at),
             progress: running.and_then(|running| running.progress),
+            cancelled: running.and_then(|running| running.cancelled.then_some(true)),
             reason: job.dead.map(|dead| dead.reason),
             died_at: job.dead.map(|dead| dead.died_at),
             errors: &job.errors,

@@ -24,6 +24,7 @@ use crate::job::{
     Enqueued, JobId, NewJob, OnConflict, Payload, RunAt, Unique, limits, validate_idempotency_key,
 };
 use crate::priority::Priority;
+use crate::queue::Cancelled;
 use crate::retry::RetryPolicy;
 
 /// The header that makes a repeated call get the answer of the first.
@@ -115,6 +116,27 @@ pub(super) async fn show(
     Ok(Json(FoundReply::from(&found)).into_response())
 }
 
+/// Cancel a job.
+///
+/// One that waits or is dead is gone with the answer. One that runs is left to its worker, who is
+/// told at the next extend, or by `cancelled` at its ack, fail or release; it is gone when its
+/// lease ends, in whatever way.
+#[utoipa::path(
+    delete, path = "/v1/jobs/{id}", operation_id = "cancel", tag = "jobs",
+    params(PathId),
+    responses(
+        (status = 200, description = "It is gone, or will be.", body = CancelReply),
+        BadCall, NotFound, NotReady,
+    ),
+)]
+pub(super) async fn cancel(
+    State(api): State<ApiState>,
+    PathId(id): PathId,
+) -> Result<Json<CancelReply>, Problem> {
+    let state = api.queue()?.cancel(id).await?.into();
+    Ok(Json(CancelReply { id, state }))
+}
+
 /// The header that names a call.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).into_iter();
@@ -199,7 +221,7 @@ struct BatchRequest<'a> {
 /// How long to wait between attempts; the configured value for what is left out.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RetryRequest {
+pub(super) struct RetryRequest {
     /// The delay before the second attempt, in milliseconds, at most `max_ms`; it doubles with
     /// every further one.
     #[schema(maximum = 2_592_000_000_u64)]
@@ -225,6 +247,31 @@ struct UniqueRequest {
     /// What happens when another job holds it.
     #[serde(default)]
     on_conflict: OnConflict,
+}
+
+/// What became of a job that was cancelled.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CancelReply {
+    /// The job's id.
+    id: JobId,
+    /// `cancelled`: it is gone. `running`: it is gone when its lease ends.
+    state: CancelledState,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum CancelledState {
+    Cancelled,
+    Running,
+}
+
+impl From<Cancelled> for CancelledState {
+    fn from(cancelled: Cancelled) -> Self {
+        match cancelled {
+            Cancelled::Gone => CancelledState::Cancelled,
+            Cancelled::Running => CancelledState::Running,
+        }
+    }
 }
 
 /// The jobs of a batch.
@@ -272,7 +319,7 @@ impl UniqueRequest {
 
 impl RetryRequest {
     /// What the job does not say is as configured; a base never more than the job's own maximum.
-    fn over(self, configured: &RetryPolicy) -> RetryPolicy {
+    pub(super) fn over(self, configured: &RetryPolicy) -> RetryPolicy {
         let max_ms = self.max_ms.unwrap_or(configured.max_ms);
         RetryPolicy {
             base_ms: self.base_ms.unwrap_or(configured.base_ms.min(max_ms)),
@@ -283,7 +330,7 @@ impl RetryRequest {
 }
 
 /// The payload's own copy: a job must not keep the whole body in memory.
-fn payload(json: Option<&RawValue>, base64: Option<String>) -> Result<Payload> {
+pub(super) fn payload(json: Option<&RawValue>, base64: Option<String>) -> Result<Payload> {
     match (json, base64) {
         (Some(_), Some(_)) => {
             Err(Error::invalid("payload_base64", "give payload or payload_base64, not both"))

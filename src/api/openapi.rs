@@ -143,6 +143,8 @@ refusals! {
     LeaseLost: LEASE_LOST;
     /// A call that ends a lease.
     LeaseOver: LEASE_LOST, CANCELLED;
+    /// A call that brings little, but not nothing.
+    DiskFull: DISK_FULL;
     /// A call that may be one too many to wait.
     QueueFull: QUEUE_FULL;
     /// A call that takes room.

@@ -1,6 +1,7 @@
 //! The states of a job and the legal moves between them.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -50,6 +51,10 @@ pub enum Move {
     Replay,
     /// Cancelled, replaced or purged.
     Cancel,
+    /// A dead letter whose priority is changed leaves its lane,
+    LeaveLane,
+    /// and enters another.
+    EnterLane,
 }
 
 impl JobState {
@@ -75,7 +80,7 @@ impl JobState {
     }
 
     /// The legal moves: from, by, to.
-    pub const LEGAL_MOVES: [(Option<JobState>, Move, Option<JobState>); 18] = [
+    pub const LEGAL_MOVES: [(Option<JobState>, Move, Option<JobState>); 20] = [
         (None, Move::Enqueue, Some(JobState::Ready)),
         (None, Move::Schedule, Some(JobState::Scheduled)),
         (Some(JobState::Scheduled), Move::Due, Some(JobState::Ready)),
@@ -94,6 +99,8 @@ impl JobState {
         (Some(JobState::Running), Move::Cancel, None),
         (Some(JobState::Retrying), Move::Cancel, None),
         (Some(JobState::Dead), Move::Cancel, None),
+        (Some(JobState::Dead), Move::LeaveLane, None),
+        (None, Move::EnterLane, Some(JobState::Dead)),
     ];
 
     /// The state after a move, or a [`Conflict`](ErrorKind::Conflict) where the move is not legal.
@@ -122,9 +129,33 @@ impl fmt::Display for JobState {
     }
 }
 
+impl FromStr for JobState {
+    type Err = Error;
+
+    /// Reads the name of a state in any letter case.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        JobState::ALL
+            .into_iter()
+            .find(|state| state.as_str().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                let states = "scheduled, ready, running, retrying or dead";
+                Error::invalid("state", format!("{text:?} is not a state; use {states}"))
+            })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_goes_there_and_back() {
+        for state in JobState::ALL {
+            assert_eq!(state.to_string().to_uppercase().parse::<JobState>().unwrap(), state);
+        }
+        let refused = "done".parse::<JobState>().unwrap_err();
+        assert_eq!(refused.field(), Some("state"));
+    }
 
     #[test]
     fn every_move_from_every_state_is_legal_or_refused() {
@@ -141,6 +172,8 @@ mod tests {
             Move::GiveBackLater,
             Move::Replay,
             Move::Cancel,
+            Move::LeaveLane,
+            Move::EnterLane,
         ];
         let mut legal = 0;
         for from in states {

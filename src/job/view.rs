@@ -89,6 +89,8 @@ pub struct RunningView {
     pub expires_at: Timestamp,
     /// How far it is, 0 to 100, as last told.
     pub progress: Option<u8>,
+    /// It was cancelled: it is gone when its lease ends, in whatever way.
+    pub cancelled: bool,
 }
 
 /// Why and when a job died.

@@ -4,7 +4,7 @@
 use tracing::{Level, debug, info, warn};
 
 use crate::priority::Priority;
-use crate::queue::{Event, Happened};
+use crate::queue::{Event, Happened, ReplayState};
 
 /// The target of these lines in the log's filter: `PULK_LOG=info,pulk::jobs=debug`.
 const TARGET: &str = "pulk::jobs";
@@ -57,7 +57,30 @@ pub fn log_event(event: &Event) {
         }
         Happened::Cancelled { id } => info!(target: TARGET, queue, priority, %id, "Job cancelled"),
         Happened::Replayed { id } => info!(target: TARGET, queue, priority, %id, "Job replayed"),
+        Happened::Purged { jobs } => {
+            info!(target: TARGET, queue, priority, jobs, "Jobs purged");
+        }
         Happened::Paused => info!(target: TARGET, queue, "Queue paused"),
         Happened::Resumed => info!(target: TARGET, queue, "Queue resumed"),
+        Happened::QueueRemoved => info!(target: TARGET, queue, "Queue removed"),
+        Happened::Edited { id } => {
+            info!(target: TARGET, queue, priority, %id, "Dead letter edited");
+        }
+        Happened::DeadRemoved { jobs, why } => {
+            let why = why.as_str();
+            info!(target: TARGET, queue, priority, jobs, why, "Dead letters removed");
+        }
+        Happened::ReplayStarted { id, matched, rate_per_s } => {
+            info!(target: TARGET, queue, replay = id, matched, rate_per_s, "Replay started");
+        }
+        Happened::ReplayEnded { id, state: ReplayState::Stopped, counts } => warn!(
+            target: TARGET, queue, replay = id, replayed = counts.replayed,
+            skipped = counts.skipped, died_again = counts.died_again, "Replay stopped itself"
+        ),
+        Happened::ReplayEnded { id, state, counts } => info!(
+            target: TARGET, queue, replay = id, state = state.as_str(),
+            replayed = counts.replayed, skipped = counts.skipped,
+            died_again = counts.died_again, "Replay ended"
+        ),
     }
 }

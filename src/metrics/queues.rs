@@ -11,7 +11,7 @@ use prometheus::{
 };
 
 use super::registered;
-use crate::dead_letter::DeadReason;
+use crate::dead_letter::{DeadReason, Removal};
 use crate::error::Result;
 use crate::priority::{PerPriority, Priority};
 use crate::queue::{Event, Happened};
@@ -40,8 +40,13 @@ impl QueueSeries {
     }
 
     pub(super) fn observe(&self, event: &Event) {
-        let Some(priority) = event.priority else { return };
         let mut known = self.known();
+        let Some(priority) = event.priority else {
+            if event.what == Happened::QueueRemoved && known.remove(&event.queue).is_some() {
+                self.vectors.forget(&event.queue);
+            }
+            return;
+        };
         if let Some(series) = known.get(&event.queue).and_then(|one| one[priority].as_ref()) {
             return series.count(&event.what);
         }
@@ -87,6 +92,10 @@ struct Series {
     dead_expired: IntCounter,
     expired: IntCounter,
     cancelled: IntCounter,
+    deleted: IntCounter,
+    purged: IntCounter,
+    aged: IntCounter,
+    too_many: IntCounter,
     duration_seconds: Histogram,
     wait_seconds: Histogram,
 }
@@ -116,7 +125,20 @@ impl Series {
             Happened::Dead { reason: DeadReason::Expired, .. } => self.dead_expired.inc(),
             Happened::Expired { .. } => self.expired.inc(),
             Happened::Cancelled { .. } => self.cancelled.inc(),
-            Happened::Replayed { .. } | Happened::Paused | Happened::Resumed => {}
+            Happened::Purged { jobs } => self.cancelled.inc_by(*jobs),
+            Happened::DeadRemoved { jobs, why } => match why {
+                Removal::Deleted => self.deleted.inc_by(*jobs),
+                Removal::Purged => self.purged.inc_by(*jobs),
+                Removal::Age => self.aged.inc_by(*jobs),
+                Removal::Number => self.too_many.inc_by(*jobs),
+            },
+            Happened::Replayed { .. }
+            | Happened::Paused
+            | Happened::Resumed
+            | Happened::QueueRemoved
+            | Happened::Edited { .. }
+            | Happened::ReplayStarted { .. }
+            | Happened::ReplayEnded { .. } => {}
         }
     }
 }
@@ -136,6 +158,7 @@ struct Vectors {
     cancelled: IntCounterVec,
     expired: IntCounterVec,
     dead: IntCounterVec,
+    dead_removed: IntCounterVec,
     duration_seconds: HistogramVec,
     wait_seconds: HistogramVec,
 }
@@ -151,6 +174,10 @@ impl Vectors {
             registered(registry, HistogramVec::new(options, &LABELS))
         };
         let dead = Opts::new("pulk_jobs_dead_total", "Jobs that became dead letters, by reason.");
+        let dead_removed = Opts::new(
+            "pulk_dlq_removed_total",
+            "Dead letters removed: deleted, purged, over the age or the number kept.",
+        );
         Ok(Vectors {
             enqueued: counter("pulk_jobs_enqueued_total", "Jobs taken in.")?,
             started: counter("pulk_jobs_started_total", "Jobs handed to a worker.")?,
@@ -161,6 +188,10 @@ impl Vectors {
             cancelled: counter("pulk_jobs_cancelled_total", "Jobs cancelled, replaced or purged.")?,
             expired: counter("pulk_jobs_expired_total", "Jobs that no worker started in time.")?,
             dead: registered(registry, IntCounterVec::new(dead, &["queue", "priority", "reason"]))?,
+            dead_removed: registered(
+                registry,
+                IntCounterVec::new(dead_removed, &["queue", "reason"]),
+            )?,
             duration_seconds: histogram(
                 "pulk_job_duration_seconds",
                 "Time from a claim to its ack or fail.",
@@ -172,11 +203,36 @@ impl Vectors {
         })
     }
 
+    /// Drops the series of a queue that is gone. Those that were never made are no error.
+    fn forget(&self, queue: &str) {
+        let counters = [
+            &self.enqueued,
+            &self.started,
+            &self.completed,
+            &self.failed,
+            &self.retried,
+            &self.interrupted,
+            &self.cancelled,
+        ];
+        for priority in Priority::ALL.map(Priority::as_str) {
+            for counter in counters {
+                let _ = counter.remove_label_values(&[queue, priority]);
+            }
+            for histogram in [&self.duration_seconds, &self.wait_seconds] {
+                let _ = histogram.remove_label_values(&[queue, priority]);
+            }
+            for reason in DeadReason::ALL.map(DeadReason::as_str) {
+                let _ = self.dead.remove_label_values(&[queue, priority, reason]);
+            }
+        }
+    }
+
     fn series(&self, queue: &str, priority: Priority) -> Series {
         let labels = [queue, priority.as_str()];
         let dead = |reason: DeadReason| {
             self.dead.with_label_values(&[queue, priority.as_str(), reason.as_str()])
         };
+        let removed = |why: Removal| self.dead_removed.with_label_values(&[queue, why.as_str()]);
         Series {
             enqueued: self.enqueued.with_label_values(&labels),
             started: self.started.with_label_values(&labels),
@@ -191,6 +247,10 @@ impl Vectors {
             crashed: dead(DeadReason::Crashed),
             damaged: dead(DeadReason::Damaged),
             dead_expired: dead(DeadReason::Expired),
+            deleted: removed(Removal::Deleted),
+            purged: removed(Removal::Purged),
+            aged: removed(Removal::Age),
+            too_many: removed(Removal::Number),
             duration_seconds: self.duration_seconds.with_label_values(&labels),
             wait_seconds: self.wait_seconds.with_label_values(&labels),
         }

@@ -1,10 +1,10 @@
 use super::queues::OTHER;
 use super::*;
 use crate::clock::Timestamp;
-use crate::dead_letter::DeadReason;
+use crate::dead_letter::{DeadReason, Removal};
 use crate::job::JobId;
 use crate::priority::{PerPriority, Priority};
-use crate::queue::{Happened, QueueView, StateCounts};
+use crate::queue::{Happened, QueueView, ReplayCounts, ReplayState, StateCounts};
 
 const QUEUES_MAX: usize = 20;
 
@@ -75,6 +75,14 @@ fn events_are_counted() {
         Happened::Interrupted { id, interruptions: 1 },
         Happened::Dead { id, kind: "mail".to_owned(), reason: DeadReason::Crashed },
         Happened::Replayed { id },
+        Happened::Edited { id },
+        Happened::DeadRemoved { jobs: 4, why: Removal::Age },
+        Happened::ReplayStarted { id: 1, matched: 9, rate_per_s: 0.5 },
+        Happened::ReplayEnded {
+            id: 1,
+            state: ReplayState::Stopped,
+            counts: ReplayCounts { replayed: 3, skipped: 1, died_again: 2, ..Default::default() },
+        },
     ] {
         let event = happened("mails", what);
         metrics.observe(&event);
@@ -95,6 +103,8 @@ fn events_are_counted() {
     }
     has(&text, r#"pulk_jobs_dead_total{priority="high",queue="mails",reason="crashed"} 1"#);
     has(&text, r#"pulk_jobs_dead_total{priority="high",queue="mails",reason="exhausted"} 0"#);
+    has(&text, r#"pulk_dlq_removed_total{queue="mails",reason="age"} 4"#);
+    has(&text, r#"pulk_dlq_removed_total{queue="mails",reason="purged"} 0"#);
     has(&text, r#"pulk_job_duration_seconds_count{priority="high",queue="mails"} 2"#);
     has(&text, r#"pulk_job_wait_seconds_sum{priority="high",queue="mails"} 0.02"#);
     has(&text, "pulk_commit_seconds_count 1");

@@ -43,20 +43,29 @@ impl QueueState {
             self.mark_cancelled(chunk_id, slot);
             return Ok(Cancelled::Running);
         }
-        let Some(taken) = self.take_out(id, place)? else { return Err(no_such_job(id)) };
-        self.forget_job(id, taken.moved, &taken.job)?;
-        self.count(taken.lane, Some(taken.from), Move::Cancel)?;
-        self.tell(taken.lane, Happened::Cancelled { id });
+        let Some(lane) = self.take_away(id, place)? else { return Err(no_such_job(id)) };
+        self.tell(lane, Happened::Cancelled { id });
         Ok(Cancelled::Gone)
     }
 
-    fn mark_cancelled(&mut self, id: ChunkId, slot: usize) {
+    /// Removes a job that does not run, with all that belongs to it. Gives the lane it belonged
+    /// to; `None` when a damaged record was there.
+    pub(crate) fn take_away(&mut self, id: JobId, place: Place) -> Result<Option<LaneId>> {
+        let Some(taken) = self.take_out(id, place)? else { return Ok(None) };
+        self.forget_job(id, taken.moved, &taken.job)?;
+        self.count(taken.lane, Some(taken.from), Move::Cancel)?;
+        Ok(Some(taken.lane))
+    }
+
+    /// Marks a running job; true when it was not marked before.
+    pub(crate) fn mark_cancelled(&mut self, id: ChunkId, slot: usize) -> bool {
         let lane = self.lanes.get_mut(&id.lane);
         let begun = lane.and_then(|lane| lane.begun.get_mut(&id.first_place));
-        if let Some(lease) = begun.and_then(|begun| begun.lease_mut(slot)) {
-            lease.cancelled = true;
-            self.mark_dirty(id);
-        }
+        let lease = begun.and_then(|begun| begun.lease_mut(slot));
+        let Some(lease) = lease.filter(|lease| !lease.cancelled) else { return false };
+        lease.cancelled = true;
+        self.mark_dirty(id);
+        true
     }
 
     /// The slot that this token holds, for a word that ends the lease. When the job was cancelled

@@ -184,7 +184,7 @@ impl QueueState {
     }
 
     /// Puts a large payload in parts into its own tree; a small one goes with its job.
-    fn store_payload(&mut self, id: JobId, payload: &Payload) -> PayloadRecord {
+    pub(crate) fn store_payload(&mut self, id: JobId, payload: &Payload) -> PayloadRecord {
         let bytes = payload.bytes();
         if bytes.len() <= INLINE_PAYLOAD_BYTES_MAX {
             return match payload {

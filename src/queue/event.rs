@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::dead_letter::DeadReason;
+use crate::dead_letter::{DeadReason, Removal};
 use crate::job::JobId;
 use crate::priority::Priority;
+use crate::queue::replays::{ReplayCounts, ReplayState};
 
 /// A thing that happened to jobs and is on the disk: what metrics count and logs tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,10 +95,15 @@ pub enum Happened {
         /// The job.
         id: JobId,
     },
-    /// A job was cancelled, replaced or purged, and is gone.
+    /// A job was cancelled or replaced, and is gone.
     Cancelled {
         /// The job.
         id: JobId,
+    },
+    /// So many jobs were purged, and are gone.
+    Purged {
+        /// How many.
+        jobs: u64,
     },
     /// A dead letter was put back to work.
     Replayed {
@@ -108,4 +114,36 @@ pub enum Happened {
     Paused,
     /// Claims of the queue go on.
     Resumed,
+    /// The queue was empty, and is gone.
+    QueueRemoved,
+    /// A dead letter was changed.
+    Edited {
+        /// The job.
+        id: JobId,
+    },
+    /// Dead letters were removed.
+    DeadRemoved {
+        /// How many.
+        jobs: u64,
+        /// Why.
+        why: Removal,
+    },
+    /// A background replay began. The event's queue is the one it is about, or `(all)`.
+    ReplayStarted {
+        /// Its number.
+        id: u64,
+        /// Dead letters that it is about.
+        matched: u64,
+        /// How many it puts back a second.
+        rate_per_s: f64,
+    },
+    /// A background replay ended.
+    ReplayEnded {
+        /// Its number.
+        id: u64,
+        /// How.
+        state: ReplayState,
+        /// What it did.
+        counts: ReplayCounts,
+    },
 }

@@ -38,7 +38,7 @@ impl QueueState {
         }
     }
 
-    fn slot_view(&mut self, chunk: &Chunk, number: usize) -> Result<JobView> {
+    pub(crate) fn slot_view(&mut self, chunk: &Chunk, number: usize) -> Result<JobView> {
         let Some(slot) = chunk.slots.get(number) else {
             return Err(Error::new(ErrorKind::Corrupt, "the chunk has no such slot"));
         };
@@ -61,6 +61,7 @@ impl QueueState {
                     expires_at: attention_at(&lease),
                     progress: lease.progress,
                     worker: lease.worker,
+                    cancelled: lease.cancelled,
                 });
             }
             SlotProgress::Returned { interruptions, .. } => {

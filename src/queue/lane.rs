@@ -103,6 +103,12 @@ impl Lane {
         self.oldest = self.oldest.filter(|(oldest, _, _)| *oldest != first_place);
     }
 
+    /// Forgets a chunk that was removed before anybody had begun it.
+    pub(crate) fn forget_new(&mut self, first_place: u64) {
+        self.forget(first_place);
+        self.small_run.retain(|small| small.first_place != first_place);
+    }
+
     /// Takes note that a job waits again in a begun chunk.
     pub(crate) fn reopen(&mut self, first_place: u64) {
         self.open.insert(first_place);

@@ -274,12 +274,14 @@ impl QueueState {
         self.forget_expiry(id, &job);
         job.drop_expiry();
         let kind = job.kind.clone();
-        let record = DeadRecord { priority: lane.priority.number(), reason, job };
+        self.note_death(&job, now);
+        let sequence = self.meta.next_sequence;
+        let record = DeadRecord { priority: lane.priority.number(), reason, sequence, job };
         self.draft.put_live(Tree::Dead, key::dead(lane.queue, now, id), codec::encode(&record));
         let location = LocationRecord::Dead { died_at_ms: now.as_ms() };
         self.draft.put(Tree::Location, key::job(id), codec::encode(&location));
         self.tell(lane, Happened::Dead { id, kind, reason });
-        Ok(())
+        self.hold_number_of_dead(lane.queue)
     }
 
     /// The slot that this token holds.

@@ -33,6 +33,8 @@ use crate::queue::draft::Draft;
 use crate::queue::event::{Event, Happened, JobDetail};
 use crate::queue::lane::Lane;
 use crate::queue::rates::LastMinute;
+use crate::queue::replays::Replays;
+use crate::queue::retention::Retention;
 use crate::store::codec;
 use crate::store::format::{
     JobRecord, LeaseRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND, PayloadRecord,
@@ -72,6 +74,8 @@ pub(crate) struct QueueState {
     pub(crate) first_timer: Option<Timestamp>,
     /// The first entry of what ends at a moment, if there is one.
     pub(crate) first_ending: Option<Timestamp>,
+    pub(crate) replays: Replays,
+    pub(crate) retention: Retention,
     /// Bytes that the disk takes before the reserve is touched; `None` where there is no disk.
     pub(crate) disk_room_bytes: Option<u64>,
     /// Where to go on re-filing timers after the clock stepped back.
@@ -131,6 +135,8 @@ impl QueueState {
             leases: BTreeSet::new(),
             first_timer: None,
             first_ending: None,
+            replays: Replays::default(),
+            retention: Retention::default(),
             disk_room_bytes: None,
             refile_from: None,
             refile_endings_from: None,
@@ -179,6 +185,7 @@ impl QueueState {
             }
         }
         self.dirty_chunk_bytes = 0;
+        self.write_replays();
         for id in std::mem::take(&mut self.dirty_queues) {
             if let Some(entry) = self.queues.by_id.get(&id) {
                 let record = QueueRecord {
@@ -226,6 +233,11 @@ impl QueueState {
     /// Tells what happened to a queue as a whole.
     pub(crate) fn tell_of_queue(&mut self, queue: QueueId, what: Happened) {
         let queue = self.queue_name(queue);
+        self.events.push(Event { queue, priority: None, what });
+    }
+
+    /// Tells what a background replay did; its queue is the one it is about, if it is about one.
+    pub(crate) fn tell_of_replay(&mut self, queue: Arc<str>, what: Happened) {
         self.events.push(Event { queue, priority: None, what });
     }
 
@@ -393,18 +405,24 @@ impl QueueState {
         if moved {
             self.draft.remove(Tree::Location, key::job(id));
         }
-        self.forget_payload(id, &job.payload);
+        self.forget_payload(id, &job.payload)?;
         self.release_unique_key(id, job)?;
         self.forget_expiry(id, job);
         Ok(())
     }
 
     /// Removes the parts of a payload, if it has any.
-    pub(crate) fn forget_payload(&mut self, id: JobId, payload: &PayloadRecord) {
+    pub(crate) fn forget_payload(&mut self, id: JobId, payload: &PayloadRecord) -> Result<()> {
         for part in 0..payload.parts() {
+            let key = key::payload_part(id, part);
+            // Where a part was ever set aside, one may be missing, and must not be counted twice.
+            if self.meta.damaged_records > 0 && self.draft.get(Tree::Payload, &key)?.is_none() {
+                continue;
+            }
             let bytes = self.payload_part_bytes(payload, part);
-            self.draft.remove_live(Tree::Payload, key::payload_part(id, part), bytes);
+            self.draft.remove_live(Tree::Payload, key, bytes);
         }
+        Ok(())
     }
 
     fn payload_part_bytes(&self, payload: &PayloadRecord, part: u16) -> usize {

@@ -39,13 +39,18 @@ impl QueueState {
         let more_leases = self.end_leases(context)?;
         let more_timers = self.fire_timers(context.now)?;
         let more_endings = self.end_what_is_over(context.now)?;
-        Ok(more_refiling || more_to_refile || more_leases || more_timers || more_endings)
+        let more_replays = self.move_replays_on(context)?;
+        let more_sweeping = self.sweep_dead(context.now)?;
+        let more_of_time = more_refiling || more_to_refile || more_leases || more_timers;
+        Ok(more_of_time || more_endings || more_replays || more_sweeping)
     }
 
     /// The next moment at which [`tick`](Self::tick) has something to do.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let first_lease = self.leases.first().map(|(moment, _, _)| *moment);
-        first_lease.into_iter().chain(self.first_timer).chain(self.first_ending).min()
+        let dead_letters = self.replays.next_due().into_iter().chain(self.retention.next_sweep);
+        let timers = self.first_timer.into_iter().chain(self.first_ending);
+        first_lease.into_iter().chain(timers).chain(dead_letters).min()
     }
 
     // ---- leases ----
@@ -178,6 +183,7 @@ impl QueueState {
             }
         }
         self.leases.extend(leases);
+        self.replays.clock_stepped_back(now);
         self.refile_from = Some(Vec::new());
         self.refile_endings_from = Some(Bound::Unbounded);
         self.refile_keys_from = Some(Bound::Unbounded);

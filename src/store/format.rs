@@ -131,6 +131,15 @@ pub(crate) struct SeldomRecord {
     pub(crate) replay: Option<u64>,
 }
 
+impl JobRecord {
+    /// It is put back to work, by this background replay if by one. It does not expire any more.
+    pub(crate) fn note_replay(&mut self, replay: Option<u64>) {
+        let mut seldom = self.seldom.take().unwrap_or_default();
+        (seldom.expires_ms, seldom.replay) = (None, replay);
+        self.seldom = (*seldom != SeldomRecord::default()).then_some(seldom);
+    }
+}
+
 /// A job's unique key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct UniqueKeyRecord {
@@ -235,6 +244,8 @@ pub(crate) enum Wait {
 pub(crate) struct DeadRecord {
     pub(crate) priority: u8,
     pub(crate) reason: DeadReason,
+    /// The sequence that was next when it died: what began with a later one does not mean it.
+    pub(crate) sequence: u64,
     pub(crate) job: JobRecord,
 }
 
@@ -287,7 +298,8 @@ pub(crate) struct ReplayRecord {
     pub(crate) kind: Option<String>,
     pub(crate) reason: Option<DeadReason>,
     pub(crate) error: Option<String>,
-    pub(crate) ids: Vec<u128>,
+    /// The letters still to look at, the next one last; none when the filter alone chooses.
+    pub(crate) ids: Option<Vec<u128>>,
     pub(crate) limit: Option<u64>,
     pub(crate) rate_per_s: f64,
     pub(crate) max_error_share: Option<f64>,
@@ -296,6 +308,10 @@ pub(crate) struct ReplayRecord {
     pub(crate) skipped: u64,
     pub(crate) died_again: u64,
     pub(crate) started_ms: u64,
+    /// Only letters whose sequence is not above this one are meant.
+    pub(crate) died_by: u64,
+    /// When the next letter is due.
+    pub(crate) next_ms: u64,
     pub(crate) end: Option<ReplayEnd>,
     /// Dead letters up to this key have been looked at.
     pub(crate) after: Option<Bytes>,

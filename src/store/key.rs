@@ -173,6 +173,16 @@ pub(crate) fn expiry_from(key: &[u8]) -> Option<(Timestamp, Ending)> {
     Some((Timestamp::from_ms(moment_ms), ending))
 }
 
+/// `number u64`, in [`Tree::Replays`].
+pub(crate) fn replay(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+pub(crate) fn replay_from(key: &[u8]) -> Option<u64> {
+    let (number, rest) = take_u64(key)?;
+    rest.is_empty().then_some(number)
+}
+
 /// `place of the tree in Tree::ALL u8 · the key it had there`, in [`Tree::Damaged`].
 pub(crate) fn damaged(tree: Tree, key: &[u8]) -> Vec<u8> {
     let number = Tree::ALL.iter().position(|each| *each == tree).unwrap_or_default();
@@ -272,6 +282,7 @@ mod tests {
                 let bounded = u64::from_be_bytes(*key.first_chunk().unwrap()) > moment.as_ms();
                 prop_assert!(bounded || expiry(moment, &ending) == key);
             }
+            prop_assert!(replay_from(&key).is_none_or(|number| replay(number) == key));
         }
     }
 }

@@ -16,13 +16,17 @@ mod node;
 
 mod door;
 mod harness;
+mod http_dead;
 mod http_door;
 mod queue_reply;
 mod result_reply;
 mod settle_call;
 
+mod bulk_dead;
+mod cancel;
 mod claim;
 mod dead;
+mod edit_dead;
 mod enqueue;
 mod expiry;
 mod lease;
@@ -157,7 +161,40 @@ promises! {
         a_replayed_job_dies_again_after_all_its_attempts,
         a_live_job_cannot_be_replayed,
         a_dead_letter_keeps_its_payload,
-        a_bad_page_names_the_field,;
+        a_bad_page_names_the_field,
+        each_part_of_a_filter_is_kept,
+        a_deleted_letter_is_gone,;
+    cancel:
+        a_scheduled_job_is_gone_at_once,
+        a_ready_job_is_never_handed_out,
+        a_retrying_job_is_gone_at_once,
+        a_dead_letter_is_gone_at_once,
+        the_holder_of_a_running_job_is_told_at_its_next_extend,
+        an_ack_of_a_cancelled_job_is_refused_and_ends_it,
+        a_fail_of_a_cancelled_job_makes_no_retry_and_no_dead_letter,
+        a_release_of_a_cancelled_job_does_not_bring_it_back,
+        among_many_acks_the_cancelled_one_is_told,
+        a_lease_that_runs_out_ends_a_cancelled_job,
+        a_timeout_ends_a_cancelled_job,
+        cancelled_twice_a_running_job_goes_once,
+        a_large_payload_goes_with_its_job,
+        one_job_out_of_the_middle_leaves_the_others,
+        a_claim_and_a_cancel_at_once_agree,
+        a_job_that_is_done_is_not_found,;
+    edit_dead:
+        an_edited_letter_is_what_the_next_attempt_gets,
+        an_edit_of_nothing_changes_nothing,
+        a_large_payload_may_become_small_and_a_small_one_large,
+        only_a_dead_letter_can_be_edited,
+        an_edit_beyond_a_limit_names_the_field_and_changes_nothing,;
+    bulk_dead:
+        many_are_replayed_by_filter_or_by_ids,
+        many_are_purged_by_filter_or_by_ids,
+        a_dry_run_changes_nothing,
+        a_bulk_call_beyond_its_limits_names_the_field,
+        a_replay_with_a_rate_goes_on_in_the_background,
+        a_replay_stops_when_too_many_die_again,
+        a_replay_that_was_stopped_stays_so,;
     queues:
         counts_equal_a_full_count_through_a_whole_life,
         queues_are_listed_by_name,
@@ -181,6 +218,7 @@ promises! {
         the_holder_is_returned_as_it_is_now,
         a_waiting_holder_is_replaced_and_a_running_one_is_not,
         a_key_is_free_when_its_job_is_dead_or_its_time_is_over,
+        a_replay_of_many_leaves_out_those_whose_key_is_held,
         a_batch_with_a_conflict_is_refused_whole,
         a_batch_returns_and_replaces_in_its_order,
         a_call_repeated_gets_the_first_answer,
@@ -205,6 +243,8 @@ promises_over_a_restart! {
         what_expired_meanwhile_is_dead_when_opened,;
     result:
         a_result_lives_on,;
+    cancel:
+        a_cancelled_job_stays_cancelled,;
     restart:
         a_lease_and_its_token_live_on,
         progress_and_worker_are_kept,
@@ -216,7 +256,9 @@ promises_over_a_restart! {
         an_old_token_stays_dead,
         ids_go_on_rising,
         counts_and_large_payloads_are_kept,
-        a_paused_queue_stays_paused,;
+        a_paused_queue_stays_paused,
+        an_edited_letter_is_kept,
+        a_background_replay_goes_on,;
 }
 
 /// The moment now, by the clock that the queue reads too.

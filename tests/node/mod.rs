@@ -144,8 +144,11 @@ pub async fn assert_sound(data_dir: &Path) {
     assert!(stdout.contains("is sound"), "{stdout}");
 }
 
-/// The value of `name=value` in a line of the log.
+/// The value of `name=value` in a line of the log, or of `"name"` when the log is JSON.
 fn field(line: &str, name: &str) -> String {
+    if let Ok(line) = serde_json::from_str::<serde_json::Value>(line) {
+        return line[name].as_str().unwrap().to_owned();
+    }
     let start = format!("{name}=");
     let word = line.split_whitespace().find_map(|word| word.strip_prefix(&start));
     word.unwrap_or_else(|| panic!("no {name} in {line:?}")).to_owned()
@@ -196,6 +199,10 @@ impl Http {
 
     pub async fn get(&self, path: &str) -> Answer {
         within(path, self.call(Method::GET, path, "")).await.unwrap()
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        within(path, self.call(Method::DELETE, path, "")).await.unwrap()
     }
 
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {

@@ -144,11 +144,12 @@ fn timers_of_format_1_keep_their_bytes() {
 
 #[test]
 fn dead_letters_of_format_1_keep_their_bytes() {
-    let dead = |reason| DeadRecord { priority: 2, reason, job: JobRecord::default() };
-    golden(dead(DeadReason::Exhausted), "01068be25eb5020000000000000000000000000000");
-    golden(dead(DeadReason::Rejected), "0106fd035128020100000000000000000000000000");
-    golden(dead(DeadReason::Crashed), "010626263054020200000000000000000000000000");
-    golden(dead(DeadReason::Damaged), "010650c73fc9020300000000000000000000000000");
+    let dead =
+        |reason| DeadRecord { priority: 2, reason, sequence: 300, job: JobRecord::default() };
+    golden(dead(DeadReason::Exhausted), "010607c3c57b0200fb2c0100000000000000000000000000");
+    golden(dead(DeadReason::Rejected), "0106440863fc0201fb2c0100000000000000000000000000");
+    golden(dead(DeadReason::Crashed), "0106c053f9af0202fb2c0100000000000000000000000000");
+    golden(dead(DeadReason::Damaged), "010683985f280203fb2c0100000000000000000000000000");
 }
 
 #[test]
@@ -209,7 +210,7 @@ fn keys_results_and_replays_of_format_1_keep_their_bytes() {
             kind: None,
             reason: Some(DeadReason::Expired),
             error: Some("no".to_owned()),
-            ids: vec![1 << 90],
+            ids: Some(vec![1 << 90]),
             limit: Some(10),
             rate_per_s: 2.5,
             max_error_share: Some(0.5),
@@ -218,12 +219,14 @@ fn keys_results_and_replays_of_format_1_keep_their_bytes() {
             skipped: 1,
             died_again: 2,
             started_ms: 1_800_000_000_000,
+            died_by: 300,
+            next_ms: 1_800_000_000_500,
             end: Some(ReplayEnd::Stopped { ended_ms: 1_800_000_001_000 }),
             after: Some(Bytes::from_static(b"k")),
         },
         "\
-         010ce51e20d701056d61696c7300010401026e6f01fe0000000000000000000000040000000001\
-         0a000000000000044001000000000000e03f04030102fd00505c18a30100000101fde8535c18a3\
-         01000001016b",
+         010c1268c34401056d61696c7300010401026e6f0101fe00000000000000000000000400000000\
+         010a000000000000044001000000000000e03f04030102fd00505c18a3010000fb2c01fdf4515c\
+         18a30100000101fde8535c18a301000001016b",
     );
 }
