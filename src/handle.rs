@@ -69,7 +69,8 @@ impl Queue {
     pub async fn open(config: Config) -> Result<Queue> {
         config.validate()?;
         let (kind, data_dir) = (config.store, config.data_dir.clone());
-        let store = blocking(move || store::open(kind, &data_dir)).await?;
+        let reserve_bytes = config.disk_reserve_bytes;
+        let store = blocking(move || store::open(kind, &data_dir, reserve_bytes)).await?;
         Self::open_with(config, store, Arc::new(SystemClock)).await
     }
 

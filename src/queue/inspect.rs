@@ -140,6 +140,7 @@ impl QueueState {
             queues: self.queues(context.now)?,
             live_bytes: self.draft.live_bytes(),
             disk_bytes: self.draft.store().disk_bytes()?,
+            disk: self.draft.store().disk_space()?,
             damaged_records: self.meta.damaged_records,
         })
     }
