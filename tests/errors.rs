@@ -336,7 +336,8 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
                  \"k\"|\"wait_ms\"|\"payload\"|\"delay_ms\"|0|-1|1e9|18446744073709551616|null|\
                  true|\"01ARZ3NDEKTSV4RRFFQ69G5FAV-1\"|\"01ARZ3NDEKTSV4RRFFQ69G5FAV\"){0,24}";
     let field = "(queue|kind|payload|payload_base64|priority|delay_ms|run_at|max_attempts|retry|\
-                 timeout_ms|headers|unique|expires_in_ms|result|limit|lease_ms|worker|queues|kinds|acks|fails|token|error)";
+                 timeout_ms|headers|unique|expires_in_ms|result|limit|lease_ms|worker|queues|kinds|\
+                 acks|fails|token|error)";
     let value = "(0|1|-1|1.5|1e999|18446744073709551615|9007199254740993|null|true|\"\"|\"a\"|\
                  \"9999-12-31T23:59:59Z\"|\"\\\\ud800\"|\\[\\]|\\{\\}|\\[\\[1\\]\\]|\
                  \\{\"a\":\"b\"\\})";

@@ -280,6 +280,28 @@ mod tests {
     }
 
     #[test]
+    fn a_replay_that_meets_a_damaged_record_of_a_key_is_a_conflict() {
+        let mut node = Node::open(MemoryStore::new());
+        let job = || NewJob::new("k").unique(Unique::new("a"));
+        let dead = node.apply(|state, context| {
+            state.enqueue_one(job(), context).unwrap();
+            let token = state.claim(&Claim::default(), context).unwrap().jobs[0].token;
+            let error = "no".to_owned();
+            let failure = Failure { token, error, retry: false, retry_in_ms: None };
+            state.fail(&failure, context).unwrap();
+            token.job()
+        });
+        node.apply(|state, context| state.enqueue_one(job(), context)).unwrap();
+        let mut node = node.damage(Tree::Unique);
+        let mut replay =
+            |node: &mut Node| node.apply(|state, context| state.replay(dead, context)).unwrap_err();
+        let refused = replay(&mut node);
+        assert_eq!((refused.kind(), refused.job()), (ErrorKind::Conflict, None));
+        assert!(replay(&mut node).job().is_some());
+        node.assert_sound(1, 0, 0, 1);
+    }
+
+    #[test]
     fn a_damaged_result_is_set_aside_with_what_would_have_ended_it() {
         let mut node = Node::open(MemoryStore::new());
         node.apply(|state, context| state.enqueue_one(NewJob::new("k"), context)).unwrap();

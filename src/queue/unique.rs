@@ -123,7 +123,8 @@ impl QueueState {
     /// over stays free.
     ///
     /// # Errors
-    /// [`Conflict`](ErrorKind::Conflict), with the id of the job that holds the key.
+    /// [`Conflict`](ErrorKind::Conflict), with the id of the job that holds the key, or without
+    /// one when the record of the key was damaged.
     pub(crate) fn retake_unique_key(
         &mut self,
         id: JobId,
@@ -134,12 +135,17 @@ impl QueueState {
         if unique.is_over(id, now) {
             return Ok(());
         }
-        match self.unique_holder(id.queue(), &unique.key, now)? {
-            Some(holder) if holder.id != id => Err(key_is_held(&unique.key, &holder)),
-            _ => {
+        match self.unique_holder(id.queue(), &unique.key, now) {
+            Ok(Some(holder)) if holder.id != id => Err(key_is_held(&unique.key, &holder)),
+            Ok(_) => {
                 self.hold_unique_key(id, unique, now);
                 Ok(())
             }
+            // Nobody knows yet who holds it: a replay of many leaves it out and goes on.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                Err(Error::new(ErrorKind::Conflict, error.to_string()))
+            }
+            Err(error) => Err(error),
         }
     }
 

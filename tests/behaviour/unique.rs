@@ -1,7 +1,7 @@
 //! Unique keys: one job of a queue holds a key, as long as it lives and its time is not over.
 
 use pulk::job::{OnConflict, Unique};
-use pulk::queue::{Claim, DeadQuery, Failure};
+use pulk::queue::{Claim, DeadQuery, Failure, ReplayMany};
 use pulk::{ErrorKind, JobId, JobState, NewJob, Payload, Priority, RunAt};
 
 use crate::door::{Door, claim_in};
@@ -105,6 +105,16 @@ pub async fn a_key_is_free_when_its_job_is_dead_or_its_time_is_over(queue: &Harn
     assert_eq!(token.job(), first);
     queue.ack(token).await.unwrap();
     assert_eq!(self::refused(queue, short.clone()).await, second);
+}
+
+pub async fn a_replay_of_many_leaves_out_those_whose_key_is_held(queue: &Harness) {
+    let first = queue.put_dead(reject("a")).await;
+    let second = queue.put_dead(reject("a")).await;
+    queue.put_dead(reject("b")).await;
+    let replayed = queue.replay_many(ReplayMany::default()).await.unwrap();
+    assert_eq!((replayed.matched, replayed.replayed, replayed.skipped), (3, 2, 1));
+    assert_eq!(state_of(queue, first).await, Some(JobState::Ready));
+    assert_eq!(state_of(queue, second).await, Some(JobState::Dead));
 }
 
 pub async fn a_batch_with_a_conflict_is_refused_whole(queue: &Harness) {
