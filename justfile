@@ -41,6 +41,10 @@ examples:
 life:
     .ci/life
 
+# Holds a node against its own /openapi.json with generated calls; needs Python and PyPI.
+schemathesis:
+    .ci/schemathesis
+
 # A node with the default settings.
 serve *flags:
     cargo run --release -- serve {{ flags }}

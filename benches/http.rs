@@ -1,9 +1,9 @@
 //! What the server reaches beside an empty one: `cargo bench --bench http`.
 //!
 //! In one run, round by round: 64 connections enqueue one job a request at the real binary, then
-//! send the same requests to the same axum server (threads, layers) with a handler that only reads
-//! the body. Both run in a
-//! process of their own; the load comes from this one. The median of the rounds counts.
+//! send the same requests to the same server (threads, accept loop, timeouts, layers) with a
+//! handler that only reads the body. Both run in a process of their own; the load comes from this
+//! one. The median of the rounds counts.
 //!
 //! `PULK_BENCH_DIR` names the directory, `PULK_BENCH_ROUNDS` how often (5).
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench measures real time")]
@@ -21,6 +21,7 @@ use bytes::Bytes;
 use process::{Connection, Server};
 use pulk::api::ApiState;
 use pulk::clock::SystemClock;
+use pulk::server::{ConnectionLimits, serve_router};
 use pulk::{Config, Queue, StoreKind};
 
 const CONNECTIONS: usize = 64;
@@ -98,7 +99,6 @@ async fn requests(address: String, body: Bytes, until: Instant) -> u32 {
 /// The same server, with everything that lies round a route, and a handler that reads the body.
 async fn empty_server() {
     use axum::http::StatusCode;
-    use axum::serve::ListenerExt;
     async fn read(body: Bytes) -> (StatusCode, [(&'static str, &'static str); 1], Bytes) {
         assert!(!body.is_empty());
         let reply = br#"{"id":"01M839HZ1R0000005000000001","state":"ready","queue":"default",
@@ -112,8 +112,8 @@ async fn empty_server() {
     let routes = axum::Router::new().route("/v1/jobs", axum::routing::post(read));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     eprintln!("address={}", listener.local_addr().unwrap());
-    let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
-    axum::serve(listener, pulk::api::layered(routes, state)).await.unwrap();
+    let (routes, limits) = (pulk::api::layered(routes, state), ConnectionLimits::default());
+    serve_router(listener, routes, limits, std::future::pending()).await;
 }
 
 fn median(numbers: impl Iterator<Item = f64>) -> f64 {

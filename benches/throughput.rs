@@ -12,6 +12,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use pulk::priority::PerPriority;
 use pulk::queue::{Claim, Settle};
 use pulk::{Config, NewJob, Payload, Queue};
 
@@ -101,7 +102,9 @@ async fn commits(queue: &Queue) -> f64 {
 }
 
 async fn open(data_dir: &Path) -> Queue {
-    Queue::open(Config { data_dir: data_dir.to_owned(), ..Config::default() }).await.unwrap()
+    let queue_capacity = PerPriority::default();
+    let data_dir = data_dir.to_owned();
+    Queue::open(Config { data_dir, queue_capacity, ..Config::default() }).await.unwrap()
 }
 
 fn job() -> NewJob {

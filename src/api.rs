@@ -1,7 +1,9 @@
 //! The HTTP interface, version 1: it reads a request, asks the queue, writes the answer.
 //!
 //! A handler decides nothing about jobs. [`body`] reads requests, [`error`] is the only place that
-//! turns an [`Error`](crate::Error) into a status, and each other file is one group of calls.
+//! turns an [`Error`](crate::Error) into a status, [`openapi`] describes it all to programs, and
+//! each other file is one group of calls.
+#![expect(unused_qualifications, reason = "the parameters that utoipa::path names have it")]
 
 mod body;
 mod claim;
@@ -11,22 +13,28 @@ mod health;
 mod job_reply;
 mod jobs;
 mod metrics;
+mod openapi;
 mod queues;
+mod replays;
 mod settle;
+mod timed_body;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::handle::Queue;
 use crate::metrics::Metrics;
-use error::Problem;
+pub(crate) use error::Problem;
+use openapi::alias;
+pub(crate) use timed_body::TimedBody;
 
 /// The most bytes of one request's body.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
@@ -106,31 +114,43 @@ impl ApiState {
     }
 }
 
+/// Every call, with its description for `/openapi.json`.
+fn routes() -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(jobs::enqueue))
+        .routes(routes!(jobs::enqueue_many))
+        .routes(routes!(jobs::show, jobs::cancel))
+        .routes(routes!(claim::claim))
+        .routes(routes!(settle::ack))
+        .routes(routes!(settle::fail))
+        .routes(routes!(settle::extend))
+        .routes(routes!(settle::release))
+        .routes(routes!(settle::settle))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::show))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::resume))
+        .routes(routes!(dead::list))
+        .routes(routes!(dead::show, dead::edit, dead::delete))
+        .routes(routes!(dead::replay))
+        .routes(routes!(dead::purge))
+        .routes(routes!(replays::replay_many))
+        .routes(routes!(replays::list))
+        .routes(routes!(replays::show, replays::cancel))
+        .routes(routes!(health::whole))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::started))
+        .routes(alias("/livez", routes!(health::live)))
+        .routes(alias("/readyz", routes!(health::ready)))
+        .routes(routes!(metrics::show))
+        .routes(alias("/metrics", routes!(metrics::show)))
+        .routes(routes!(openapi::show))
+}
+
 /// All routes.
 pub fn router(state: ApiState) -> Router {
-    let routes = Router::new()
-        .route("/v1/jobs", post(jobs::enqueue))
-        .route("/v1/jobs/batch", post(jobs::enqueue_many))
-        .route("/v1/jobs/{id}", get(jobs::show))
-        .route("/v1/claim", post(claim::claim))
-        .route("/v1/jobs/{id}/ack", post(settle::ack))
-        .route("/v1/jobs/{id}/fail", post(settle::fail))
-        .route("/v1/jobs/{id}/extend", post(settle::extend))
-        .route("/v1/jobs/{id}/release", post(settle::release))
-        .route("/v1/settle", post(settle::settle))
-        .route("/v1/queues", get(queues::list))
-        .route("/v1/queues/{queue}", get(queues::show))
-        .route("/v1/dead", get(dead::list))
-        .route("/v1/dead/{id}", get(dead::show))
-        .route("/v1/dead/{id}/replay", post(dead::replay))
-        .route("/q/health", get(health::whole))
-        .route("/q/health/live", get(health::live))
-        .route("/q/health/ready", get(health::ready))
-        .route("/q/health/started", get(health::started))
-        .route("/livez", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/q/metrics", get(metrics::show))
-        .route("/metrics", get(metrics::show));
+    let (routes, _) = routes().split_for_parts();
     layered(routes, state)
 }
 

@@ -1,9 +1,14 @@
 //! The command line: arguments in, one sentence and an exit code out.
 
+mod config_file;
 mod doctor;
 mod environment;
 mod healthcheck;
+mod log;
+mod mask;
+mod output;
 mod serve;
+mod settings;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -42,18 +47,17 @@ enum Command {
 /// Runs the program with these arguments, the first of which is its own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let mut command = environment::prepared(Arguments::command());
-    // Unbuilt arguments can't be written as text, which the sentence on a bad one needs.
-    command.build();
-    let parsed = command
-        .clone()
-        .try_get_matches_from(&arguments)
-        .and_then(|matches| Arguments::from_arg_matches(&matches));
+    // Not built yet: a file may still change its defaults, and once built they can't be changed.
+    let command = environment::prepared(Arguments::command());
+    let parsed = command.clone().try_get_matches_from(&arguments).and_then(|matches| {
+        let read = Arguments::from_arg_matches(&matches)?;
+        Ok((matches, read.command))
+    });
     let done = match parsed {
-        Ok(Arguments { command: Command::Serve(arguments) }) => serve::run(*arguments),
-        Ok(Arguments { command: Command::Doctor(arguments) }) => doctor::run(&arguments),
-        Ok(Arguments { command: Command::Healthcheck(arguments) }) => healthcheck::run(&arguments),
-        Err(usage) => return misused(&usage, &command, &arguments),
+        Ok((matches, Command::Serve(_))) => serve::run(&command, &arguments, &matches),
+        Ok((_, Command::Doctor(arguments))) => doctor::run(&arguments),
+        Ok((_, Command::Healthcheck(arguments))) => healthcheck::run(&arguments),
+        Err(usage) => return misused(&usage, command, &arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,7 +69,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// What clap has to say: help and version are no errors, all else is bad usage.
-fn misused(usage: &clap::Error, command: &clap::Command, arguments: &[OsString]) -> ExitCode {
+fn misused(usage: &clap::Error, mut command: clap::Command, arguments: &[OsString]) -> ExitCode {
     use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if !usage.use_stderr() {
         print!("{usage}");
@@ -74,7 +78,9 @@ fn misused(usage: &clap::Error, command: &clap::Command, arguments: &[OsString])
     if usage.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
         eprint!("{usage}");
     } else {
-        let sentence = environment::blamed(&sentence(&usage.to_string()), command, arguments);
+        // Unbuilt arguments can't be written as text, which the sentence on a bad one needs.
+        command.build();
+        let sentence = environment::blamed(&sentence(&usage.to_string()), &command, arguments);
         eprintln!("pulk: {sentence} (pulk --help says more)");
     }
     ExitCode::from(EXIT_USAGE)
@@ -96,8 +102,10 @@ fn exit_code(kind: ErrorKind) -> u8 {
         ErrorKind::NotFound
         | ErrorKind::Conflict
         | ErrorKind::LeaseLost
+        | ErrorKind::Cancelled
         | ErrorKind::TooLarge
         | ErrorKind::Full
+        | ErrorKind::TooManyQueues
         | ErrorKind::DiskFull
         | ErrorKind::Draining => EXIT_FAILED,
     }

@@ -7,13 +7,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::error::Error;
 
 /// A moment: milliseconds since 1970-01-01T00:00:00Z, from 0 to [`Timestamp::MAX`].
 ///
 /// Shown and read as RFC 3339 with milliseconds: `2026-11-23T08:15:30.250Z`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+#[schema(
+    description = "A moment from 1970 to 9999, RFC 3339. Read with any offset, written in UTC with \
+                   milliseconds.",
+    value_type = String,
+    format = DateTime,
+    examples("2026-11-23T08:15:30.250Z")
+)]
 pub struct Timestamp(u64);
 
 impl Timestamp {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::limits;
+use crate::job::{QueueId, limits};
 use crate::priority::{PerPriority, Priority};
 use crate::retry::RetryPolicy;
 
@@ -47,10 +47,28 @@ pub struct Config {
     pub max_interruptions: u32,
     /// How long to wait between attempts, where a job does not say so itself.
     pub retry: RetryPolicy,
-    /// Bytes of the volume that are kept for acks, fails and the like: jobs are taken in only
-    /// while more is left.
+    /// Most jobs of each priority that may wait in one queue (scheduled, ready or retrying); 0 is
+    /// no limit.
+    pub queue_capacity: PerPriority<u64>,
+    /// Most queues, 1 to 131,071. A job for one more is refused.
+    pub max_queues: u32,
+    /// Most bytes that records alive may take; 0 is no limit. Less urgent jobs are refused before
+    /// that.
+    pub max_bytes: u64,
+    /// Bytes of the disk that are kept for finishing jobs when it is full.
     pub disk_reserve_bytes: u64,
+    /// How long the result of a job is kept after its ack, in milliseconds; 0 is not at all.
+    pub result_ttl_ms: u64,
+    /// Dead letters older than this are removed, in milliseconds; 0 keeps them for ever.
+    pub dead_max_age_ms: u64,
+    /// Of the dead letters of one queue, the oldest above this number are removed; 0 is no limit.
+    pub dead_max_per_queue: u64,
 }
+
+/// The longest time that a result may be kept, in milliseconds: 30 days.
+pub const RESULT_TTL_MS_MAX: u64 = 30 * 24 * 3_600_000;
+/// The longest age of dead letters that may be asked for, in milliseconds: 10 years.
+pub const DEAD_AGE_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 
 impl Config {
     /// Checks that the values make sense.
@@ -77,6 +95,18 @@ impl Config {
         if self.priorities.is_empty() {
             return wrong("priorities: name at least one, or leave it out for all".to_owned());
         }
+        if !(1..=QueueId::MAX).contains(&self.max_queues) {
+            let (queues, most) = (self.max_queues, QueueId::MAX);
+            return wrong(format!("max_queues: {queues} is out of range; use 1 to {most}"));
+        }
+        for (name, value, most) in [
+            ("result_ttl_ms", self.result_ttl_ms, RESULT_TTL_MS_MAX),
+            ("dead_max_age_ms", self.dead_max_age_ms, DEAD_AGE_MS_MAX),
+        ] {
+            if value > most {
+                return wrong(format!("{name}: {value} is out of range; use 0 to {most}"));
+            }
+        }
         self.retry
             .validate()
             .map_err(|reason| Error::new(ErrorKind::Configuration, reason.to_string()))
@@ -97,7 +127,16 @@ impl Default for Config {
             }),
             max_interruptions: 5,
             retry: RetryPolicy::default(),
+            queue_capacity: PerPriority::from_fn(|priority| match priority {
+                Priority::Critical => 1_000,
+                _ => 10_000,
+            }),
+            max_queues: 1_000,
+            max_bytes: 0,
             disk_reserve_bytes: 64 << 20,
+            result_ttl_ms: 3_600_000,
+            dead_max_age_ms: 0,
+            dead_max_per_queue: 0,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 
@@ -12,7 +13,9 @@ pub const ERRORS_KEPT_MAX: usize = 8;
 pub const ERROR_BYTES_MAX: usize = 1_024;
 
 /// Why a job is a dead letter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum DeadReason {
     /// It failed as often as it may.
@@ -23,12 +26,19 @@ pub enum DeadReason {
     Crashed,
     /// A part of its payload was damaged on the disk.
     Damaged,
+    /// No worker started it in time.
+    Expired,
 }
 
 impl DeadReason {
     /// All reasons.
-    pub const ALL: [DeadReason; 4] =
-        [DeadReason::Exhausted, DeadReason::Rejected, DeadReason::Crashed, DeadReason::Damaged];
+    pub const ALL: [DeadReason; 5] = [
+        DeadReason::Exhausted,
+        DeadReason::Rejected,
+        DeadReason::Crashed,
+        DeadReason::Damaged,
+        DeadReason::Expired,
+    ];
 
     /// The lower-case name used in JSON and metric labels.
     #[must_use]
@@ -38,6 +48,7 @@ impl DeadReason {
             DeadReason::Rejected => "rejected",
             DeadReason::Crashed => "crashed",
             DeadReason::Damaged => "damaged",
+            DeadReason::Expired => "expired",
         }
     }
 }
@@ -48,8 +59,34 @@ impl fmt::Display for DeadReason {
     }
 }
 
+/// Why a dead letter was removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Removal {
+    /// Somebody deleted it.
+    Deleted,
+    /// Somebody purged it, with all others that matched.
+    Purged,
+    /// It was older than dead letters are kept.
+    Age,
+    /// It was the oldest of more than are kept for a queue.
+    Number,
+}
+
+impl Removal {
+    /// The lower-case name used in logs and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Removal::Deleted => "deleted",
+            Removal::Purged => "purged",
+            Removal::Age => "age",
+            Removal::Number => "number",
+        }
+    }
+}
+
 /// One failed attempt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FailedAttempt {
     /// Which attempt it was, from 1.
     pub attempt: u32,

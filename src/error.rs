@@ -13,12 +13,15 @@ pub enum ErrorKind {
     Conflict,
     /// The lease has ended; somebody else may have the job. Drop the result; nothing was changed.
     LeaseLost,
+    /// The job was cancelled while it ran. Drop the result; the job is gone now.
+    Cancelled,
     /// More bytes or items than a limit allows. Send less in one call.
     TooLarge,
     /// The queue takes no more of this for now. Try again later.
     Full,
-    /// The volume has no room left but what is kept for acks and fails. Drain the queue or grow
-    /// the volume, then try again.
+    /// A new queue would be one too many. Use one that is there, or remove an empty one.
+    TooManyQueues,
+    /// The disk has no room for more jobs; what is left is kept for finishing those there are.
     DiskFull,
     /// The queue is shutting down. Try again after the restart.
     Draining,
@@ -42,22 +45,24 @@ pub struct Error {
     kind: ErrorKind,
     field: Option<String>,
     message: String,
+    retry_after_ms: Option<u64>,
+    job: Option<String>,
 }
 
 impl Error {
     /// An error of any kind with its sentence.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, field: None, message: message.into() }
+        Error { kind, field: None, message: message.into(), retry_after_ms: None, job: None }
     }
 
     /// A field of the call that can't be used, and why.
     pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Error { kind: ErrorKind::Invalid, field: Some(field.into()), message: message.into() }
+        Error { field: Some(field.into()), ..Error::new(ErrorKind::Invalid, message) }
     }
 
     /// A field of the call that is larger than its limit.
     pub fn too_large(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Error { kind: ErrorKind::TooLarge, field: Some(field.into()), message: message.into() }
+        Error { field: Some(field.into()), ..Error::new(ErrorKind::TooLarge, message) }
     }
 
     /// The same error, its field placed inside `outer`: `kind` becomes `jobs[3].kind`.
@@ -66,6 +71,20 @@ impl Error {
         if let Some(field) = self.field.take() {
             self.field = Some(format!("{outer}.{field}"));
         }
+        self
+    }
+
+    /// The same error with the time after which the call may be tried again, in milliseconds.
+    #[must_use]
+    pub fn retry_after_ms(mut self, retry_after_ms: u64) -> Self {
+        self.retry_after_ms = Some(retry_after_ms);
+        self
+    }
+
+    /// The same error with the id of the job that stands in the way.
+    #[must_use]
+    pub fn about_job(mut self, id: impl fmt::Display) -> Self {
+        self.job = Some(id.to_string());
         self
     }
 
@@ -79,6 +98,18 @@ impl Error {
     #[must_use]
     pub fn field(&self) -> Option<&str> {
         self.field.as_deref()
+    }
+
+    /// When the call may be tried again, in milliseconds from now, where that is known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        self.retry_after_ms
+    }
+
+    /// The id of the job that stands in the way, if one does.
+    #[must_use]
+    pub fn job(&self) -> Option<&str> {
+        self.job.as_deref()
     }
 }
 

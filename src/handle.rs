@@ -1,6 +1,9 @@
 //! The async handle that everybody holds: the same verbs for a program that embeds the queue and
 //! for the HTTP server.
 
+mod dead_letters;
+mod operators;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
@@ -19,7 +22,7 @@ use crate::queue::enqueue::validate_batch;
 use crate::queue::extend::{validate_extend, validate_release};
 use crate::queue::state::{Context, QueueState};
 use crate::queue::{
-    Claim, Claimed, DeadPage, DeadQuery, Extended, Failed, Failure, QueueView, Released, Settle,
+    Cancelled, Claim, Claimed, Extended, Failed, Failure, QueueView, Released, Settle,
     SettleOutcome, Snapshot,
 };
 use crate::store::{self, Store};
@@ -80,14 +83,15 @@ impl Queue {
         clock: Arc<dyn Clock>,
     ) -> Result<Queue> {
         config.validate()?;
-        let metrics = Arc::new(Metrics::new(config.store.as_str())?);
+        let metrics = Arc::new(Metrics::new(config.store.as_str(), config.max_queues as usize)?);
         #[expect(clippy::disallowed_methods, reason = "where chance enters the queue")]
         let mut random: StdRng = rand::make_rng();
         let now = clock.now();
         let engine_store = store.clone();
         let mut engine_random = StdRng::from_rng(&mut random);
-        let state =
+        let mut state =
             blocking(move || QueueState::open(store, config, now, &mut engine_random)).await?;
+        state.tells_details = crate::metrics::wants_details();
         let opened = Opened { ready_jobs: state.ready_jobs(), at: now };
         let (messages, inbox) = mpsc::channel();
         let link = Arc::new(Link { failure: watch::Sender::new(None), metrics });
@@ -114,7 +118,8 @@ impl Queue {
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) or [`TooLarge`](ErrorKind::TooLarge), naming the field;
-    /// [`DiskFull`](ErrorKind::DiskFull) while the volume has no more than its reserve left.
+    /// [`Full`](ErrorKind::Full), [`TooManyQueues`](ErrorKind::TooManyQueues) or
+    /// [`DiskFull`](ErrorKind::DiskFull) when there is no room for it.
     pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued> {
         job.validate()?;
         let mut enqueued = self.enqueue_valid(vec![job]).await?;
@@ -239,31 +244,14 @@ impl Queue {
         self.call(0, move |state, _| state.job(id).map(Some)).await
     }
 
-    /// A page of dead letters, by queue and in each by the time they died.
+    /// Cancels a job. One that waits or is dead is gone; one that runs is gone when its lease
+    /// ends, and its holder learns it at its next extend, or by
+    /// [`Cancelled`](ErrorKind::Cancelled) at its ack, fail or release.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid), naming the field.
-    pub async fn dead_letters(&self, query: DeadQuery) -> Result<DeadPage> {
-        query.validate()?;
-        self.call(0, move |state, _| state.dead_letters(&query).map(Some)).await
-    }
-
-    /// One dead letter.
-    ///
-    /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound); [`Conflict`](ErrorKind::Conflict) when the job lives.
-    pub async fn dead_letter(&self, id: JobId) -> Result<JobView> {
-        self.call(0, move |state, _| state.dead_letter(id).map(Some)).await
-    }
-
-    /// Puts a dead letter back to work: its attempts begin again, its errors are kept.
-    ///
-    /// # Errors
-    /// As [`dead_letter`](Self::dead_letter), and [`DiskFull`](ErrorKind::DiskFull) as for
-    /// [`enqueue`](Self::enqueue).
-    pub async fn replay(&self, id: JobId) -> Result<Enqueued> {
-        self.refuse_while_draining()?;
-        self.call(0, move |state, context| state.replay(id, context).map(Some)).await
+    /// [`NotFound`](ErrorKind::NotFound) when it is done, or never was.
+    pub async fn cancel(&self, id: JobId) -> Result<Cancelled> {
+        self.call(0, move |state, _| state.cancel(id).map(Some)).await
     }
 
     /// All queues with their counts, by name.
@@ -271,7 +259,7 @@ impl Queue {
     /// # Errors
     /// None of its own.
     pub async fn queues(&self) -> Result<Vec<QueueView>> {
-        self.call(0, |state, _| state.queues().map(Some)).await
+        self.call(0, |state, context| state.queues(context.now).map(Some)).await
     }
 
     /// One queue with its counts.
@@ -280,7 +268,32 @@ impl Queue {
     /// [`NotFound`](ErrorKind::NotFound) when no job was ever put in a queue of this name.
     pub async fn queue(&self, name: &str) -> Result<QueueView> {
         let name = name.to_owned();
-        self.call(0, move |state, _| state.queue(&name).map(Some)).await
+        self.call(0, move |state, context| state.queue(&name, context.now).map(Some)).await
+    }
+
+    /// Stops handing out the jobs of a queue. Everything else goes on, and it survives restarts.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) as for [`queue`](Self::queue).
+    pub async fn pause(&self, name: &str) -> Result<QueueView> {
+        self.set_paused(name, true).await
+    }
+
+    /// Hands out the jobs of a queue again.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    pub async fn resume(&self, name: &str) -> Result<QueueView> {
+        self.set_paused(name, false).await
+    }
+
+    async fn set_paused(&self, name: &str, paused: bool) -> Result<QueueView> {
+        let name = name.to_owned();
+        self.call(0, move |state, context| {
+            state.set_paused(&name, paused)?;
+            state.queue(&name, context.now).map(Some)
+        })
+        .await
     }
 
     /// What metrics and health show of the whole.

@@ -20,6 +20,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::error::{Error, Result};
 use crate::job::JobId;
@@ -77,6 +79,18 @@ impl<'de> Deserialize<'de> for LeaseToken {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl ToSchema for LeaseToken {}
+
+impl PartialSchema for LeaseToken {
+    fn schema() -> utoipa::openapi::RefOr<Schema> {
+        let description = "Proves the right to finish this delivery of a job, as a claim handed \
+            it out. Opaque: keep it, send it back, don't take it apart.";
+        let token = ObjectBuilder::new().schema_type(Type::String).max_length(Some(37));
+        let token = token.description(Some(description));
+        token.examples(["01M839HZ1R0000005000000001-1"]).into()
     }
 }
 

@@ -15,7 +15,7 @@ use prometheus::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{Event, Snapshot};
 
-pub use log::log_event;
+pub use log::{log_event, wants_details};
 use queues::QueueSeries;
 
 /// Bounds of a commit's duration, in seconds: from memory to a struggling network disk.
@@ -40,13 +40,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics in a registry of their own; `store` is the storage engine's name.
+    /// Metrics in a registry of their own; `store` is the storage engine's name. So many queues
+    /// have series of their own; those after them share one label.
     ///
     /// # Errors
     /// None that a caller could cause: only when two metrics here had one name.
-    pub fn new(store: &str) -> Result<Metrics> {
+    pub fn new(store: &str, queues_max: usize) -> Result<Metrics> {
         let registry = Registry::new();
-        let queues = QueueSeries::new(&registry)?;
+        let queues = QueueSeries::new(&registry, queues_max)?;
         let commit_seconds = registered(
             &registry,
             Histogram::with_opts(

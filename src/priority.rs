@@ -4,13 +4,19 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::error::Error;
 
 /// How urgent a job is. Workers take a more urgent job first; within a priority, the oldest.
 ///
 /// The order of the variants is the order of service: `Critical < Bulk`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+#[schema(
+    rename_all = "lowercase",
+    description = "How urgent a job is, most urgent first: critical, high, default, low, bulk. \
+                   Read in any letter case, written in lower case."
+)]
 pub enum Priority {
     /// Served before everything else.
     Critical,

@@ -4,35 +4,65 @@
 //! and a source of chance) to its outcome. It reads through the [`draft`] and leaves its writes
 //! there; nothing here knows of threads, clocks, sockets or files.
 
+pub(crate) mod cancel;
+pub(crate) mod capacity;
 pub(crate) mod census;
 pub(crate) mod chunk;
 pub(crate) mod claim;
 pub(crate) mod damage;
+pub(crate) mod dead;
+pub(crate) mod dead_walk;
 pub(crate) mod draft;
+pub(crate) mod edit;
 pub(crate) mod enqueue;
 pub(crate) mod event;
+pub(crate) mod expire;
 pub(crate) mod extend;
 pub(crate) mod inspect;
 pub(crate) mod lane;
+pub(crate) mod list;
 pub(crate) mod locate;
+#[cfg(test)]
+mod many_queues;
 pub(crate) mod merge;
 #[cfg(test)]
 mod model;
+pub(crate) mod pace;
+pub(crate) mod pause;
+pub(crate) mod purge;
+pub(crate) mod rates;
 pub(crate) mod recovery;
+pub(crate) mod remove;
 pub(crate) mod replay;
+pub(crate) mod replays;
+pub(crate) mod retention;
 pub(crate) mod settle;
 pub(crate) mod state;
 pub(crate) mod tick;
+pub(crate) mod unique;
 pub(crate) mod view;
+pub(crate) mod walk;
 
 pub use crate::job::StateCounts;
+pub use cancel::Cancelled;
 pub use census::{Report, doctor, examine};
 pub use claim::{
     CLAIM_BYTES_MAX, CLAIM_JOBS_MAX, CLAIM_NAMES_MAX, CLAIM_WAIT_MS_MAX, Claim, Claimed,
     ClaimedJob, WORKER_BYTES_MAX,
 };
-pub use event::{Event, Happened};
+pub use dead::{DeadPage, DeadQuery, PAGE_MAX};
+pub use dead_walk::{DEAD_IDS_MAX, DeadChoice, DeadFilter};
+pub use edit::DeadEdit;
+pub use event::{Event, Happened, JobDetail};
 pub use extend::{Extended, Released};
-pub use replay::{DeadPage, DeadQuery, PAGE_MAX};
+pub use list::{JobPage, JobQuery};
+pub use purge::{Purge, Purged};
+pub use rates::Rates;
+pub use replay::{ManyReplayed, ReplayMany};
+pub use replays::{
+    RATE_PER_S_MAX, RATE_PER_S_MIN, REPLAYS_KEPT_MAX, REPLAYS_RUNNING_MAX, ReplayCounts,
+    ReplayState, ReplayView,
+};
+pub use retention::{DeadPurged, PurgeDead};
 pub use settle::{Failed, Failure, SETTLE_MAX, Settle, SettleOutcome};
 pub use view::{QueueView, Snapshot};

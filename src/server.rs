@@ -1,20 +1,27 @@
-//! A node from start to stop: the only file that knows every part.
+//! A node from start to stop: the only file that knows every part. Its connections are in the
+//! modules below it.
 //!
 //! Start: check the configuration, bind the address, answer probes, open the queue, serve.
-//! Stop, at SIGTERM or SIGINT: not ready, long polls answered, no new connections, requests
-//! finished within the grace time, store closed. A second signal ends the process at once.
+//! Stop, at SIGTERM or SIGINT: not ready, long polls answered, no new connections, idle ones
+//! closed, requests finished within the grace time, store closed. A second signal ends the process
+//! at once.
 //!
 //! # Failure handling
 //! When the engine fails, what it holds in memory is worthless: [`serve`] returns the error, so
 //! that the process ends and finds out by reopening what is on the disk.
 
-use std::future::IntoFuture;
+mod accept;
+mod connection;
+mod connections;
+mod limits;
+mod requests;
+mod socket;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -27,6 +34,9 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Queue;
+
+pub use accept::serve_router;
+pub use limits::ConnectionLimits;
 
 /// How long requests may take to learn that the engine has failed.
 const FAILURE_GRACE: Duration = Duration::from_secs(1);
@@ -42,6 +52,8 @@ pub struct ServeOptions {
     pub listen: String,
     /// How long requests may finish after a signal to stop, in milliseconds.
     pub shutdown_grace_ms: u64,
+    /// How many connections, and how long to wait for each.
+    pub connections: ConnectionLimits,
 }
 
 /// The threads that serve requests: one for each processor.
@@ -61,10 +73,12 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 /// is taken) before anything is touched; then what opening the queue said, or what stopped it.
 pub async fn serve(options: ServeOptions) -> Result<()> {
     options.config.validate()?;
+    options.connections.validate()?;
+    let limits = options.connections.fitted(accept::REFUSALS_MAX);
     let listener = bind(&options.listen).await?;
     let mut signals = Signals::listen()?;
     let api = ApiState::starting(options.config.clone(), Arc::new(SystemClock));
-    let http = HttpServer::start(listener, api.clone())?;
+    let http = HttpServer::start(listener, api.clone(), limits)?;
     let (queue, found) = tokio::select! {
         opened = open(&options.config) => opened?,
         () = signals.next() => {
@@ -106,7 +120,7 @@ async fn bind(listen: &str) -> Result<TcpListener> {
 /// What there was to say about opening the queue.
 struct Found {
     jobs_waiting: u64,
-    opening_ms: u128,
+    opening_ms: u64,
 }
 
 impl Found {
@@ -131,7 +145,7 @@ async fn open(config: &Config) -> Result<(Queue, Found)> {
     let queue = tokio::spawn(Queue::open(config.clone())).await.map_err(|reason| {
         Error::new(ErrorKind::Storage, format!("opening the queue met a defect: {reason}"))
     })??;
-    let opening_ms = began.elapsed().as_millis();
+    let opening_ms = began.elapsed().as_millis() as u64;
     let snapshot = queue.snapshot().await?;
     let counts = snapshot.queues.iter().flat_map(|queue| queue.counts.iter());
     let jobs_waiting = counts.map(|(_, one)| one.ready + one.scheduled + one.retrying).sum();
@@ -140,7 +154,7 @@ async fn open(config: &Config) -> Result<(Queue, Found)> {
 
 /// Not ready, waiting claims answered, requests finished, store closed: in this order.
 async fn stop(api: &ApiState, queue: &Queue, http: HttpServer, grace: Duration) -> Result<()> {
-    info!(grace_ms = grace.as_millis(), "Draining");
+    info!(grace_ms = grace.as_millis() as u64, "Draining");
     api.draining();
     let deadline = time::Instant::now() + grace;
     match timeout_at(deadline, queue.drain()).await {
@@ -162,26 +176,20 @@ async fn stop(api: &ApiState, queue: &Queue, http: HttpServer, grace: Duration) 
 struct HttpServer {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    task: JoinHandle<io::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 impl HttpServer {
-    fn start(listener: TcpListener, api: ApiState) -> Result<Self> {
+    fn start(listener: TcpListener, api: ApiState, limits: ConnectionLimits) -> Result<Self> {
         let address = listener.local_addr().map_err(|reason| {
             Error::new(ErrorKind::Conflict, format!("the listening socket has failed: {reason}"))
         })?;
         let (stop, stopped) = oneshot::channel();
-        // An answer is one small segment: waiting to fill it up only makes it late.
-        let listener = listener.tap_io(|connection| {
-            if let Err(reason) = connection.set_nodelay(true) {
-                tracing::debug!(%reason, "TCP_NODELAY was refused");
-            }
-        });
-        let server = axum::serve(listener, api::router(api)).with_graceful_shutdown(async {
+        let served = serve_router(listener, api::router(api), limits, async {
             // A dropped sender means that the node ends without stopping: nobody waits then.
             let _ = stopped.await;
         });
-        Ok(HttpServer { address, stop, task: tokio::spawn(server.into_future()) })
+        Ok(HttpServer { address, stop, task: tokio::spawn(served) })
     }
 
     /// Takes no more connections and waits for the requests under way; true when all were done
@@ -245,7 +253,7 @@ mod tests {
     async fn probes_are_answered_while_the_queue_is_opened() {
         let listener = bind("127.0.0.1:0").await.unwrap();
         let api = ApiState::starting(Config::default(), Arc::new(SystemClock));
-        let http = HttpServer::start(listener, api).unwrap();
+        let http = HttpServer::start(listener, api, ConnectionLimits::default()).unwrap();
         let status = async |path: &str| {
             reqwest::get(format!("http://{}{path}", http.address)).await.unwrap().status().as_u16()
         };

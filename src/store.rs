@@ -56,17 +56,23 @@ pub enum Tree {
     Dead,
     /// Where a job is, only for those that left the chunk they were born in. An index.
     Location,
-    /// Unique keys in use. An index; its place is kept, nothing writes it yet.
+    /// Unique keys and idempotency keys in use.
     Unique,
     /// Parts of payloads too large to lie in their job's record.
     Payload,
     /// Records whose checksum failed, as they were found.
     Damaged,
+    /// What ends at a moment: jobs not started in time, results, idempotency keys. An index.
+    Expiry,
+    /// What acked jobs gave back, while it is kept.
+    Results,
+    /// Replays of many dead letters: those that run, and the last that ended.
+    Replays,
 }
 
 impl Tree {
     /// All trees.
-    pub const ALL: [Tree; 14] = [
+    pub const ALL: [Tree; 17] = [
         Tree::Meta,
         Tree::Queues,
         Tree::Ready(Priority::Critical),
@@ -81,6 +87,9 @@ impl Tree {
         Tree::Unique,
         Tree::Payload,
         Tree::Damaged,
+        Tree::Expiry,
+        Tree::Results,
+        Tree::Replays,
     ];
 
     /// The number of the tree in the journal: its place in [`Tree::ALL`], which never changes.
@@ -113,6 +122,9 @@ impl Tree {
             Tree::Unique => "unique",
             Tree::Payload => "payload",
             Tree::Damaged => "damaged",
+            Tree::Expiry => "expiry",
+            Tree::Results => "results",
+            Tree::Replays => "replays",
         }
     }
 }

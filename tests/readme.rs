@@ -167,24 +167,53 @@ fn grouped(number: usize) -> String {
     text
 }
 
+/// What the program prints to stdout, without the caller's environment.
+fn printed(arguments: &[&str]) -> String {
+    let program = Command::new(env!("CARGO_BIN_EXE_pulk")).args(arguments).env_clear().output();
+    String::from_utf8(program.unwrap().stdout).unwrap()
+}
+
+/// The README's table of settings, row by row: variable, flag, key and default as they stand there.
+fn settings_told() -> Vec<[String; 4]> {
+    let readme = file("README.md");
+    let table = readme.split("## Configuration").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let cells = |row: &str| -> Vec<String> {
+        row.split(" | ").map(|cell| cell.trim_matches(['|', ' ', '`']).to_owned()).collect()
+    };
+    rows.map(|row| cells(row).first_chunk::<4>().unwrap().clone()).collect()
+}
+
 #[test]
-fn every_setting_in_the_readme_is_one_of_pulk_serve_and_the_other_way_round() {
-    let output = Command::new(env!("CARGO_BIN_EXE_pulk"))
-        .args(["serve", "--help"])
-        .env_clear()
-        .output()
-        .unwrap();
-    let help = String::from_utf8(output.stdout).unwrap();
+fn every_setting_in_the_readme_is_one_of_the_program_and_the_other_way_round() {
+    let help = printed(&["serve", "--help"]);
     let mut known: Vec<&str> =
         help.split("[env: ").skip(1).map(|rest| rest.split(['=', ']']).next().unwrap()).collect();
     known.sort_unstable();
-    let readme = file("README.md");
-    let table = readme.split("## Configuration").nth(1).unwrap().split("\n## ").next().unwrap();
-    let mut told: Vec<&str> =
-        table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-    told.sort_unstable();
-    assert_eq!(told, known);
-    for flag in table.split("`--").skip(1).map(|rest| rest.split('`').next().unwrap()) {
-        assert!(help.contains(&format!("--{flag} ")), "--{flag}");
+    let told = settings_told();
+    let mut variables: Vec<&str> = told.iter().map(|[variable, ..]| &**variable).collect();
+    variables.sort_unstable();
+    assert_eq!(variables, known);
+    for [_, flag, ..] in &told {
+        assert!(help.contains(&format!("{flag} ")), "{flag}");
     }
+}
+
+#[test]
+fn the_keys_and_defaults_in_the_readme_are_those_of_the_program() {
+    let printed = printed(&["serve", "--print-config"]);
+    let mut known: Vec<[String; 3]> = Vec::new();
+    for line in printed.lines() {
+        let (setting, source) = line.split_once(" # ").unwrap();
+        let (key, value) = setting.split_once(" = ").unwrap();
+        let default = match (key, source) {
+            ("priorities", _) => "all",
+            (_, "default") => value.trim_matches('"'),
+            _ => "as default",
+        };
+        known.push([format!("--{}", key.replace('_', "-")), key.into(), default.into()]);
+    }
+    let told = settings_told().into_iter().map(|[_, flag, key, default]| [flag, key, default]);
+    let told: Vec<_> = told.filter(|[_, key, _]| key != "–").collect();
+    assert_eq!(told, known);
 }

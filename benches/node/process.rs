@@ -20,6 +20,8 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server that tells its address on a line with `address=`.
     pub(crate) fn start(command: &mut Command) -> Server {
+        // The backlogs of benches are larger than a node takes by itself.
+        command.env("JOBS_QUEUE_CAPACITY_DEFAULT", "0");
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let line = lines.find(|line| line.as_ref().unwrap().contains("address=")).unwrap().unwrap();

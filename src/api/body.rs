@@ -13,9 +13,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use utoipa::IntoParams;
 
 use super::BODY_BYTES_MAX;
 use super::error::Problem;
+use super::timed_body::BodyTimeout;
 use crate::error::{Error, Result};
 use crate::job::JobId;
 
@@ -47,7 +49,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
                 discard(body).await;
                 return Err(Problem::body_too_large());
             }
-            Err(_) => return Err(broken_off().into()),
+            Err(reason) => return Err(interrupted(&*reason)),
         };
         if !bytes.is_empty() {
             check_media_type(&parts.headers)?;
@@ -56,8 +58,13 @@ impl<S: Send + Sync> FromRequest<S> for JsonBody {
     }
 }
 
-fn broken_off() -> Error {
-    Error::invalid("body", "broke off before its end; send it again")
+/// What to say when a body can't be read to its end.
+fn interrupted(reason: &(dyn std::error::Error + 'static)) -> Problem {
+    let mut reasons = std::iter::successors(Some(reason), |reason| reason.source());
+    match reasons.find_map(|reason| reason.downcast_ref::<BodyTimeout>()) {
+        Some(late) => Problem::body_timeout(late.timeout_ms),
+        None => Error::invalid("body", "broke off before its end; send it again").into(),
+    }
 }
 
 async fn discard(mut body: Body) {
@@ -97,6 +104,10 @@ impl JsonBody {
     /// [`Invalid`](crate::ErrorKind::Invalid), with the path of the field and the line and column.
     pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         let text: &'a [u8] = if self.0.is_empty() { b"{}" } else { &self.0 };
+        // A list would be taken for the members of a struct in their order.
+        if text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+            return Err(Error::invalid("body", "is a list; send an object: {…}"));
+        }
         serde_json::from_slice(text).map_err(|reason| {
             // Only the bad body pays for knowing where it is bad.
             let mut deserializer = serde_json::Deserializer::from_slice(text);
@@ -168,6 +179,8 @@ where
 }
 
 /// The job's id in the path.
+#[derive(IntoParams)]
+#[into_params(names("id"), parameter_in = Path)]
 pub(super) struct PathId(pub(super) JobId);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathId {
@@ -180,6 +193,8 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
 }
 
 /// The queue's name in the path; a `/` in it is written `%2F`.
+#[derive(IntoParams)]
+#[into_params(names("queue"), parameter_in = Path)]
 pub(super) struct PathQueue(pub(super) String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathQueue {
@@ -190,7 +205,11 @@ impl<S: Send + Sync> FromRequestParts<S> for PathQueue {
     }
 }
 
-async fn path_part<S: Send + Sync>(field: &str, parts: &mut Parts, state: &S) -> Result<String> {
+pub(super) async fn path_part<S: Send + Sync>(
+    field: &str,
+    parts: &mut Parts,
+    state: &S,
+) -> Result<String> {
     let Path(text) = Path::<String>::from_request_parts(parts, state)
         .await
         .map_err(|_| Error::invalid(field, "is not readable text; escape it as UTF-8"))?;

@@ -7,11 +7,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::ApiState;
 use super::body::{JsonBody, at_most};
 use super::error::Problem;
 use super::job_reply::payload_fields;
+use super::openapi::{BadBody, NotReady, QueueFull};
 use super::settle::{AckItem, FailItem, OutcomeReply, SETTLE_ITEMS_MAX, finished, outcomes};
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -20,7 +22,19 @@ use crate::lease::{LEASE_MS_DEFAULT, LeaseToken};
 use crate::priority::Priority;
 use crate::queue::{Claim, ClaimedJob};
 
-/// `POST /v1/claim`
+/// Claim jobs.
+///
+/// Each job comes with a lease: its token is needed to ack, fail, extend or release it before
+/// `expires_at`. With nothing to hand out the answer waits up to `wait_ms` for the first job and
+/// then has no jobs. Acks and fails that ride along are applied first, in the same commit.
+#[utoipa::path(
+    post, path = "/v1/claim", operation_id = "claim", tag = "work",
+    request_body = Option<ClaimRequest>,
+    responses(
+        (status = 200, description = "The jobs, perhaps none.", body = ClaimReply<'_>),
+        BadBody, QueueFull, NotReady,
+    ),
+)]
 pub(super) async fn claim(
     State(api): State<ApiState>,
     body: JsonBody,
@@ -34,19 +48,38 @@ pub(super) async fn claim(
     Ok(Json(reply).into_response())
 }
 
-#[derive(Deserialize)]
+/// Which jobs are wanted, and what is finished.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(examples(json!({"queues": ["mails"], "wait_ms": 5000, "worker": "mailer-1"})))]
 struct ClaimRequest {
+    /// From these queues only; from all when empty.
+    #[schema(max_items = 1000)]
     queues: Vec<String>,
+    /// Of these priorities only; of all when empty.
     priorities: Vec<Priority>,
+    /// Of these kinds only; of all when empty.
+    #[schema(max_items = 1000)]
     kinds: Vec<String>,
+    /// How many jobs at most; together they have about 4 MiB of payloads at most.
+    #[schema(minimum = 1, maximum = 1000)]
     limit: usize,
+    /// How long to wait for the first job, in milliseconds.
+    #[schema(maximum = 60_000)]
     wait_ms: u64,
+    /// How long the leases are, in milliseconds, 24 hours at most.
+    #[schema(minimum = 1, maximum = 86_400_000)]
     lease_ms: u64,
+    /// Who claims, for those who look at the jobs: 64 bytes at most.
+    #[schema(max_length = 64)]
     worker: Option<String>,
+    /// Jobs that are done; together with `fails` 1,000 at most.
     #[serde(deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    #[schema(max_items = 1000)]
     acks: Vec<AckItem>,
+    /// Jobs that failed.
     #[serde(deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    #[schema(max_items = 1000)]
     fails: Vec<FailItem>,
 }
 
@@ -83,34 +116,58 @@ impl ClaimRequest {
     }
 }
 
-#[derive(Serialize)]
+/// What a claim got.
+#[derive(Serialize, ToSchema)]
 struct ClaimReply<'a> {
+    /// The jobs, most urgent first.
     jobs: Vec<ClaimedReply<'a>>,
+    /// What became of the acks and then the fails that rode along, in their order.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     outcomes: Option<Vec<OutcomeReply>>,
 }
 
-#[derive(Serialize)]
+/// A claimed job with its lease.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClaimedJob)]
 struct ClaimedReply<'a> {
+    /// The job's id.
     id: JobId,
+    /// The queue it is in.
     queue: &'a str,
+    /// What is to be done.
     kind: &'a str,
+    /// How urgent it is.
     priority: Priority,
+    /// What to work on, byte for byte as it was handed in.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value)]
     payload: Option<&'a RawValue>,
+    /// What to work on, when it was not handed in as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, content_encoding = "base64")]
     payload_base64: Option<String>,
+    /// Names and values beside the payload.
     headers: &'a BTreeMap<String, String>,
+    /// The attempt it is at, from 1.
     attempt: u32,
+    /// How often it may fail in all.
     max_attempts: u32,
+    /// How long this attempt may take, in milliseconds; longer is a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     timeout_ms: Option<u64>,
+    /// The right to finish it.
     lease: LeaseReply,
 }
 
-#[derive(Serialize)]
+/// The right to finish a job.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Lease)]
 struct LeaseReply {
+    /// Proves the right.
     token: LeaseToken,
+    /// When it ends unless it is extended.
     expires_at: Timestamp,
 }
 

@@ -15,6 +15,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::{ApiState, Phase};
 use crate::error::{Error, Result};
@@ -24,7 +25,16 @@ use crate::store::DiskSpace;
 /// How long the whole picture waits for the engine's numbers.
 const DATA_WAIT: Duration = Duration::from_secs(1);
 
-/// `GET /q/health`
+/// Look at the whole node.
+///
+/// All checks, with the numbers of the store and the disk.
+#[utoipa::path(
+    get, path = "/q/health", operation_id = "health", tag = "node",
+    responses(
+        (status = 200, description = "Up.", body = Health),
+        (status = 503, description = "Down: a check says why.", body = Health),
+    ),
+)]
 pub(super) async fn whole(State(api): State<ApiState>) -> Response {
     let snapshot = snapshot(&api).await;
     let store = store(&api, snapshot.as_ref().map_or_else(Map::new, used));
@@ -32,19 +42,46 @@ pub(super) async fn whole(State(api): State<ApiState>) -> Response {
     report(vec![store, engine(&api), scheduler(&api), disk])
 }
 
-/// `GET /q/health/live`
+/// Is the node alive?
+///
+/// Down when its engine has failed: start it again.
+#[utoipa::path(
+    get, path = "/q/health/live", operation_id = "health_live", tag = "node",
+    responses(
+        (status = 200, description = "Up.", body = Health),
+        (status = 503, description = "Down: a check says why.", body = Health),
+    ),
+)]
 pub(super) async fn live(State(api): State<ApiState>) -> Response {
     report(vec![engine(&api)])
 }
 
-/// `GET /q/health/ready`
+/// Does the node take calls?
+///
+/// Down while it starts and while it stops.
+#[utoipa::path(
+    get, path = "/q/health/ready", operation_id = "health_ready", tag = "node",
+    responses(
+        (status = 200, description = "Up.", body = Health),
+        (status = 503, description = "Down: a check says why.", body = Health),
+    ),
+)]
 pub(super) async fn ready(State(api): State<ApiState>) -> Response {
     let open = api.phase() == Phase::Serving;
     let store = Check { up: open, ..store(&api, Map::new()) };
     report(vec![store, engine(&api), scheduler(&api)])
 }
 
-/// `GET /q/health/started`
+/// Is the queue open?
+///
+/// Down until it is, which may take a while with a large store.
+#[utoipa::path(
+    get, path = "/q/health/started", operation_id = "health_started", tag = "node",
+    responses(
+        (status = 200, description = "Up.", body = Health),
+        (status = 503, description = "Down: a check says why.", body = Health),
+    ),
+)]
 pub(super) async fn started(State(api): State<ApiState>) -> Response {
     report(vec![store(&api, Map::new())])
 }
@@ -56,28 +93,45 @@ struct Check {
     data: Map<String, Value>,
 }
 
-#[derive(Serialize)]
-struct Report {
-    status: &'static str,
+/// Health in the form of MicroProfile Health.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// Up when all checks are.
+    status: Status,
+    /// What was looked at.
     checks: Vec<CheckReply>,
 }
 
-#[derive(Serialize)]
+/// One thing that was looked at.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Check)]
 struct CheckReply {
+    /// `store`, `engine`, `scheduler` or `disk`.
     name: &'static str,
-    status: &'static str,
+    /// Whether it is as it should be.
+    status: Status,
+    /// What was found, by name.
+    #[schema(value_type = Object)]
     data: Map<String, Value>,
 }
 
+/// Up or down.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+enum Status {
+    Up,
+    Down,
+}
+
 fn report(checks: Vec<Check>) -> Response {
-    let word = |up: bool| if up { "UP" } else { "DOWN" };
+    let word = |up: bool| if up { Status::Up } else { Status::Down };
     let up = checks.iter().all(|check| check.up);
     let checks = checks
         .into_iter()
         .map(|check| CheckReply { name: check.name, status: word(check.up), data: check.data })
         .collect();
     let status = if up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Report { status: word(up), checks })).into_response()
+    (status, Json(Health { status: word(up), checks })).into_response()
 }
 
 fn data<const N: usize>(pairs: [(&str, Value); N]) -> Map<String, Value> {

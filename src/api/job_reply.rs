@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::dead_letter::{DeadReason, FailedAttempt};
@@ -26,38 +27,74 @@ pub(super) fn payload_fields(payload: &Payload) -> (Option<&RawValue>, Option<St
 }
 
 /// A job as a reader sees it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Job)]
 pub(super) struct JobReply<'a> {
+    /// The job's id.
     id: JobId,
+    /// Where it is in its life.
     state: JobState,
+    /// The queue it is in.
     queue: &'a str,
+    /// What is to be done.
     kind: &'a str,
+    /// How urgent it is.
     priority: Priority,
+    /// What the worker gets, byte for byte as it was handed in.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value)]
     payload: Option<&'a RawValue>,
+    /// What the worker gets, when it was not handed in as JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, content_encoding = "base64")]
     payload_base64: Option<String>,
+    /// Names and values beside the payload.
     headers: &'a BTreeMap<String, String>,
+    /// The attempt it is at, from 1. A failure counts it up, an interruption does not.
     attempt: u32,
+    /// How often it may fail in all.
     max_attempts: u32,
+    /// How often its lease ran out.
     interruptions: u32,
+    /// How often its lease may run out.
     max_interruptions: u32,
+    /// How long one attempt may take, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     timeout_ms: Option<u64>,
+    /// When it was enqueued.
     enqueued_at: Timestamp,
+    /// When it may run (scheduled, retrying), or since when it could.
     run_at: Timestamp,
+    /// While it runs: the name that its worker gave, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     worker: Option<&'a str>,
+    /// While it runs: when it was claimed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     started_at: Option<Timestamp>,
+    /// While it runs: when its lease ends unless it is extended.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     expires_at: Option<Timestamp>,
+    /// While it runs: how far it is in percent, as last told.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, maximum = 100)]
     progress: Option<u8>,
+    /// While it runs: true when it was cancelled, and is gone when its lease ends.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    cancelled: Option<bool>,
+    /// Of a dead letter: why it died.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason: Option<DeadReason>,
+    /// Of a dead letter: when it died.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     died_at: Option<Timestamp>,
+    /// Its last 8 failures, oldest first.
     errors: &'a [FailedAttempt],
 }
 
@@ -85,6 +122,7 @@ impl<'a> From<&'a JobView> for JobReply<'a> {
             started_at: running.map(|running| running.started_at),
             expires_at: running.map(|running| running.expires_at),
             progress: running.and_then(|running| running.progress),
+            cancelled: running.and_then(|running| running.cancelled.then_some(true)),
             reason: job.dead.map(|dead| dead.reason),
             died_at: job.dead.map(|dead| dead.died_at),
             errors: &job.errors,

@@ -11,18 +11,31 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::ApiState;
 use super::body::{JsonBody, PathId, at_most};
 use super::error::Problem;
 use super::job_reply::JobReply;
+use super::openapi::{BadBody, BadCall, NoRoom, NotFound, NotReady};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{Enqueued, JobId, NewJob, Payload, RunAt, limits};
 use crate::priority::Priority;
+use crate::queue::Cancelled;
 use crate::retry::RetryPolicy;
 
-/// `POST /v1/jobs`
+/// Enqueue a job.
+///
+/// 201: the job is on the disk. Its queue is made by its first job.
+#[utoipa::path(
+    post, path = "/v1/jobs", operation_id = "enqueue", tag = "jobs",
+    request_body = JobRequest<'_>,
+    responses(
+        (status = 201, description = "The job is on the disk.", body = Enqueued),
+        BadBody, NoRoom, NotReady,
+    ),
+)]
 pub(super) async fn enqueue(
     State(api): State<ApiState>,
     headers: HeaderMap,
@@ -38,7 +51,17 @@ pub(super) async fn enqueue(
     Ok((StatusCode::CREATED, Json(enqueued)).into_response())
 }
 
-/// `POST /v1/jobs/batch`
+/// Enqueue many jobs.
+///
+/// Up to 10,000 jobs of together 4 MiB in one commit: all of them or none.
+#[utoipa::path(
+    post, path = "/v1/jobs/batch", operation_id = "enqueue_many", tag = "jobs",
+    request_body = BatchRequest<'_>,
+    responses(
+        (status = 201, description = "All jobs are on the disk.", body = BatchReply),
+        BadBody, NoRoom, NotReady,
+    ),
+)]
 pub(super) async fn enqueue_many(
     State(api): State<ApiState>,
     headers: HeaderMap,
@@ -55,13 +78,44 @@ pub(super) async fn enqueue_many(
     Ok((StatusCode::CREATED, Json(BatchReply { ids })).into_response())
 }
 
-/// `GET /v1/jobs/{id}`
+/// Look at a job.
+///
+/// A job that is done is gone: 404.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}", operation_id = "job", tag = "jobs",
+    params(PathId),
+    responses(
+        (status = 200, description = "The job.", body = JobReply<'_>),
+        BadCall, NotFound, NotReady,
+    ),
+)]
 pub(super) async fn show(
     State(api): State<ApiState>,
     PathId(id): PathId,
 ) -> Result<Response, Problem> {
     let job = api.queue()?.job(id).await?;
     Ok(Json(JobReply::from(&job)).into_response())
+}
+
+/// Cancel a job.
+///
+/// One that waits or is dead is gone with the answer. One that runs is left to its worker, who is
+/// told at the next extend, or by `cancelled` at its ack, fail or release; it is gone when its
+/// lease ends, in whatever way.
+#[utoipa::path(
+    delete, path = "/v1/jobs/{id}", operation_id = "cancel", tag = "jobs",
+    params(PathId),
+    responses(
+        (status = 200, description = "It is gone, or will be.", body = CancelReply),
+        BadCall, NotFound, NotReady,
+    ),
+)]
+pub(super) async fn cancel(
+    State(api): State<ApiState>,
+    PathId(id): PathId,
+) -> Result<Json<CancelReply>, Problem> {
+    let state = api.queue()?.cancel(id).await?.into();
+    Ok(Json(CancelReply { id, state }))
 }
 
 /// A producer that sends this key relies on it; taking the job twice would be worse than no job.
@@ -79,42 +133,108 @@ fn count_rejected(api: &ApiState, problem: &Problem) {
     }
 }
 
-#[derive(Deserialize)]
+/// A job to enqueue.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({
+    "queue": "mails", "kind": "mail.welcome", "payload": {"to": "ann@example.org"},
+    "priority": "high", "delay_ms": 5000, "max_attempts": 5, "headers": {"trace": "4bf92f35"}
+})))]
 struct JobRequest<'a> {
+    /// The queue, `default` when left out; never `.` or `..`.
+    #[schema(pattern = "^[A-Za-z0-9._:/-]+$", min_length = 1, max_length = 128)]
     queue: Option<String>,
+    /// What is to be done, for the worker to know; never `.` or `..`.
+    #[schema(pattern = "^[A-Za-z0-9._:/-]+$", min_length = 1, max_length = 128)]
     kind: String,
+    /// What the worker gets: any JSON of at most 1 MiB, kept byte for byte; null when left out.
     #[serde(borrow)]
+    #[schema(value_type = Value, required = false)]
     payload: Option<&'a RawValue>,
+    /// Any bytes instead of `payload`, as standard base64 with padding.
+    #[schema(content_encoding = "base64")]
     payload_base64: Option<String>,
+    /// `default` when left out.
     priority: Option<Priority>,
+    /// Run it no earlier than so many milliseconds from now; 10 years at most.
+    #[schema(maximum = 316_224_000_000_u64)]
     delay_ms: Option<u64>,
+    /// Run it no earlier than at this moment, instead of `delay_ms`; at once when it is past.
     run_at: Option<Timestamp>,
+    /// How often it may fail in all; the configured number of its priority when left out.
+    #[schema(minimum = 1, maximum = 1000)]
     max_attempts: Option<u32>,
+    /// How often it may be interrupted; the configured number when left out.
+    #[schema(maximum = 1000)]
     max_interruptions: Option<u32>,
+    /// How long to wait between attempts.
     retry: Option<RetryRequest>,
+    /// How long one attempt may take, in milliseconds, 7 days at most; longer is a failure.
+    #[schema(minimum = 1, maximum = 604_800_000)]
     timeout_ms: Option<u64>,
+    /// Names and values for the worker beside the payload: at most 32, together 4 KiB.
     #[serde(default)]
     headers: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
+/// Jobs to enqueue together.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({
+    "jobs": [{"kind": "mail.welcome", "payload": 1}, {"kind": "mail.welcome", "payload": 2}]
+})))]
 struct BatchRequest<'a> {
+    /// The jobs, in the order in which they are to run.
+    #[schema(min_items = 1, max_items = 10_000)]
     #[serde(borrow, deserialize_with = "at_most::<_, _, { limits::BATCH_JOBS_MAX }>")]
     jobs: Vec<JobRequest<'a>>,
 }
 
-#[derive(Deserialize)]
+/// How long to wait between attempts; the configured value for what is left out.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct RetryRequest {
+pub(super) struct RetryRequest {
+    /// The delay before the second attempt, in milliseconds, at most `max_ms`; it doubles with
+    /// every further one.
+    #[schema(maximum = 2_592_000_000_u64)]
     base_ms: Option<u64>,
+    /// The longest delay, in milliseconds, 30 days at most.
+    #[schema(maximum = 2_592_000_000_u64)]
     max_ms: Option<u64>,
+    /// The share of a delay that chance may take off.
+    #[schema(minimum = 0, maximum = 1)]
     jitter: Option<f64>,
 }
 
-#[derive(Serialize)]
+/// What became of a job that was cancelled.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CancelReply {
+    /// The job's id.
+    id: JobId,
+    /// `cancelled`: it is gone. `running`: it is gone when its lease ends.
+    state: CancelledState,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum CancelledState {
+    Cancelled,
+    Running,
+}
+
+impl From<Cancelled> for CancelledState {
+    fn from(cancelled: Cancelled) -> Self {
+        match cancelled {
+            Cancelled::Gone => CancelledState::Cancelled,
+            Cancelled::Running => CancelledState::Running,
+        }
+    }
+}
+
+/// The jobs of a batch.
+#[derive(Serialize, ToSchema)]
 struct BatchReply {
+    /// Their ids, in the order of the request.
     ids: Vec<JobId>,
 }
 
@@ -147,7 +267,7 @@ impl BatchRequest<'_> {
 
 impl RetryRequest {
     /// What the job does not say is as configured; a base never more than the job's own maximum.
-    fn over(self, configured: &RetryPolicy) -> RetryPolicy {
+    pub(super) fn over(self, configured: &RetryPolicy) -> RetryPolicy {
         let max_ms = self.max_ms.unwrap_or(configured.max_ms);
         RetryPolicy {
             base_ms: self.base_ms.unwrap_or(configured.base_ms.min(max_ms)),
@@ -158,7 +278,7 @@ impl RetryRequest {
 }
 
 /// The payload's own copy: a job must not keep the whole body in memory.
-fn payload(json: Option<&RawValue>, base64: Option<String>) -> Result<Payload> {
+pub(super) fn payload(json: Option<&RawValue>, base64: Option<String>) -> Result<Payload> {
     match (json, base64) {
         (Some(_), Some(_)) => {
             Err(Error::invalid("payload_base64", "give payload or payload_base64, not both"))

@@ -9,8 +9,18 @@ use axum::response::{IntoResponse, Response};
 
 use super::ApiState;
 use super::error::Problem;
+use super::openapi::NotReady;
 
-/// `GET /q/metrics`
+/// Scrape the metrics.
+///
+/// In the text format of Prometheus.
+#[utoipa::path(
+    get, path = "/q/metrics", operation_id = "metrics", tag = "node",
+    responses(
+        (status = 200, description = "The metrics.", body = String, content_type = "text/plain"),
+        NotReady,
+    ),
+)]
 pub(super) async fn show(State(api): State<ApiState>) -> Result<Response, Problem> {
     let queue = api.queue()?;
     let text = queue.metrics().encode(&queue.snapshot().await?)?;

@@ -5,24 +5,42 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::ApiState;
-use super::body::PathQueue;
+use super::body::{JsonBody, PathQueue};
 use super::error::Problem;
+use super::openapi::{BadBody, BadCall, NotFound, NotReady};
 use crate::clock::Timestamp;
 use crate::priority::Priority;
-use crate::queue::{QueueView, StateCounts};
+use crate::queue::{QueueView, Rates, StateCounts};
 
-/// `GET /v1/queues`
+/// List the queues.
+///
+/// All of them, with what is in them.
+#[utoipa::path(
+    get, path = "/v1/queues", operation_id = "queues", tag = "queues",
+    responses((status = 200, description = "The queues.", body = QueuesReply<'_>), NotReady),
+)]
 pub(super) async fn list(State(api): State<ApiState>) -> Result<Response, Problem> {
     let queues = api.queue()?.queues().await?;
     let now = api.now();
     let queues = queues.iter().map(|queue| QueueReply::new(queue, now)).collect();
-    Ok(Json(ListReply { queues }).into_response())
+    Ok(Json(QueuesReply { queues }).into_response())
 }
 
-/// `GET /v1/queues/{queue}`
+/// Look at a queue.
+///
+/// 404 when no job was ever put into a queue of this name.
+#[utoipa::path(
+    get, path = "/v1/queues/{queue}", operation_id = "queue", tag = "queues",
+    params(PathQueue),
+    responses(
+        (status = 200, description = "The queue.", body = QueueReply<'_>),
+        BadCall, NotFound, NotReady,
+    ),
+)]
 pub(super) async fn show(
     State(api): State<ApiState>,
     PathQueue(name): PathQueue,
@@ -31,25 +49,92 @@ pub(super) async fn show(
     Ok(Json(QueueReply::new(&queue, api.now())).into_response())
 }
 
-#[derive(Serialize)]
-struct ListReply<'a> {
+/// Pause a queue.
+///
+/// Its jobs are not handed out any more, until it is resumed; everything else goes on. It stays
+/// paused over restarts.
+#[utoipa::path(
+    post, path = "/v1/queues/{queue}/pause", operation_id = "pause", tag = "queues",
+    params(PathQueue), request_body = Option<Nothing>,
+    responses(
+        (status = 200, description = "The queue, paused.", body = QueueReply<'_>),
+        BadBody, NotFound, NotReady,
+    ),
+)]
+pub(super) async fn pause(
+    State(api): State<ApiState>,
+    PathQueue(name): PathQueue,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let Nothing {} = body.parse()?;
+    let queue = api.queue()?.pause(&name).await?;
+    Ok(Json(QueueReply::new(&queue, api.now())).into_response())
+}
+
+/// Resume a queue.
+///
+/// Its jobs are handed out again.
+#[utoipa::path(
+    post, path = "/v1/queues/{queue}/resume", operation_id = "resume", tag = "queues",
+    params(PathQueue), request_body = Option<Nothing>,
+    responses(
+        (status = 200, description = "The queue, resumed.", body = QueueReply<'_>),
+        BadBody, NotFound, NotReady,
+    ),
+)]
+pub(super) async fn resume(
+    State(api): State<ApiState>,
+    PathQueue(name): PathQueue,
+    body: JsonBody,
+) -> Result<Response, Problem> {
+    let Nothing {} = body.parse()?;
+    let queue = api.queue()?.resume(&name).await?;
+    Ok(Json(QueueReply::new(&queue, api.now())).into_response())
+}
+
+/// A body that says nothing: `{}`, or none at all.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({})))]
+pub(super) struct Nothing {}
+
+/// All queues.
+#[derive(Serialize, ToSchema)]
+struct QueuesReply<'a> {
+    /// The queues by name.
     queues: Vec<QueueReply<'a>>,
 }
 
-#[derive(Serialize)]
+/// A queue and what is in it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Queue)]
 struct QueueReply<'a> {
+    /// Its name.
     name: &'a str,
+    /// True when claims get nothing from it.
     paused: bool,
-    /// All priorities together; null when no job is ready.
+    /// How long its oldest ready job has been ready, in milliseconds; null when none is.
+    #[schema(required)]
     oldest_age_ms: Option<u64>,
+    /// Its jobs by state, all priorities together.
     counts: StateCounts,
+    /// What happened a second in the last minute.
+    rates: Rates,
+    /// The same for each priority.
     priorities: BTreeMap<Priority, PriorityReply>,
 }
 
-#[derive(Serialize)]
+/// What is in a queue at one priority.
+#[derive(Serialize, ToSchema)]
+#[schema(as = QueuePriority)]
 struct PriorityReply {
+    /// How long the oldest ready job has been ready, in milliseconds; null when none is.
+    #[schema(required)]
     oldest_age_ms: Option<u64>,
+    /// Its jobs by state.
     counts: StateCounts,
+    /// What happened a second in the last minute.
+    rates: Rates,
 }
 
 impl<'a> QueueReply<'a> {
@@ -58,7 +143,8 @@ impl<'a> QueueReply<'a> {
         let oldest = queue.oldest_ready_at.iter().filter_map(|(_, since)| *since).min();
         let priorities = queue.counts.iter().map(|(priority, counts)| {
             let oldest_age_ms = age_ms(queue.oldest_ready_at[priority]);
-            (priority, PriorityReply { oldest_age_ms, counts: *counts })
+            let rates = queue.rates[priority];
+            (priority, PriorityReply { oldest_age_ms, counts: *counts, rates })
         });
         QueueReply {
             name: &queue.name,
@@ -71,6 +157,7 @@ impl<'a> QueueReply<'a> {
                 retrying: sum.retrying + one.retrying,
                 dead: sum.dead + one.dead,
             }),
+            rates: queue.rates.iter().fold(Rates::default(), |sum, (_, one)| sum.plus(*one)),
             priorities: priorities.collect(),
         }
     }
@@ -90,11 +177,17 @@ mod tests {
         let mut oldest_ready_at = PerPriority::default();
         oldest_ready_at[Priority::Critical] = Some(Timestamp::from_ms(90));
         oldest_ready_at[Priority::Bulk] = Some(Timestamp::from_ms(60));
-        let queue = QueueView { name: "a/b".to_owned(), paused: false, counts, oldest_ready_at };
+        let mut rates = PerPriority::<Rates>::default();
+        rates[Priority::Critical].started_per_s = 1.5;
+        rates[Priority::Bulk].started_per_s = 2.0;
+        let name = "a/b".to_owned();
+        let queue = QueueView { name, paused: false, counts, oldest_ready_at, rates };
         let reply = QueueReply::new(&queue, Timestamp::from_ms(100));
         let reply = serde_json::to_value(&reply).unwrap();
         assert_eq!(reply["counts"]["ready"], 3);
         assert_eq!(reply["counts"]["dead"], 5);
+        assert_eq!(reply["rates"]["started_per_s"], 3.5);
+        assert_eq!(reply["priorities"]["bulk"]["rates"]["started_per_s"], 2.0);
         assert_eq!(reply["oldest_age_ms"], 40);
         assert_eq!(reply["priorities"]["critical"]["oldest_age_ms"], 10);
         assert_eq!(reply["priorities"]["high"]["oldest_age_ms"], serde_json::Value::Null);

@@ -5,21 +5,33 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::ApiState;
 use super::body::{JsonBody, PathId, at_most};
 use super::error::{Problem, code};
+use super::openapi::{BadBody, LeaseLost, LeaseOver, NotReady};
 use crate::clock::Timestamp;
 use crate::dead_letter::DeadReason;
 use crate::error::{Error, Result};
 use crate::job::JobId;
 use crate::lease::LeaseToken;
-use crate::queue::{Failed, Failure, Settle, SettleOutcome};
+use crate::queue::{Extended, Failed, Failure, Released, Settle, SettleOutcome};
 
 /// The most acks, and the most fails, of one call.
 pub(super) const SETTLE_ITEMS_MAX: usize = 1_000;
 
-/// `POST /v1/jobs/{id}/ack`
+/// Say that a job is done.
+///
+/// 204: it is gone, and will not be handed out again.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/ack", operation_id = "ack", tag = "work",
+    params(PathId), request_body = AckRequest,
+    responses(
+        (status = 204, description = "The job is done and gone."),
+        BadBody, LeaseOver, NotReady,
+    ),
+)]
 pub(super) async fn ack(
     State(api): State<ApiState>,
     PathId(id): PathId,
@@ -31,7 +43,17 @@ pub(super) async fn ack(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/jobs/{id}/fail`
+/// Say that a job failed.
+///
+/// It is tried again after a delay, or is a dead letter when it has no attempts left.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/fail", operation_id = "fail", tag = "work",
+    params(PathId), request_body = FailRequest,
+    responses(
+        (status = 200, description = "What became of it.", body = FailReply),
+        BadBody, LeaseOver, NotReady,
+    ),
+)]
 pub(super) async fn fail(
     State(api): State<ApiState>,
     PathId(id): PathId,
@@ -43,7 +65,17 @@ pub(super) async fn fail(
     Ok(Json(failed.into()))
 }
 
-/// `POST /v1/jobs/{id}/extend`
+/// Keep a lease alive.
+///
+/// The lease ends `lease_ms` from now. Tells how far the job is, if you like.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/extend", operation_id = "extend", tag = "work",
+    params(PathId), request_body = ExtendRequest,
+    responses(
+        (status = 200, description = "The lease goes on.", body = Extended),
+        BadBody, LeaseLost, NotReady,
+    ),
+)]
 pub(super) async fn extend(
     State(api): State<ApiState>,
     PathId(id): PathId,
@@ -54,7 +86,17 @@ pub(super) async fn extend(
     Ok(Json(api.queue()?.extend(token, lease_ms, progress).await?).into_response())
 }
 
-/// `POST /v1/jobs/{id}/release`
+/// Give a job back.
+///
+/// Somebody else may have it. Costs neither an attempt nor an interruption.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/release", operation_id = "release", tag = "work",
+    params(PathId), request_body = ReleaseRequest,
+    responses(
+        (status = 200, description = "It waits again.", body = Released),
+        BadBody, LeaseOver, NotReady,
+    ),
+)]
 pub(super) async fn release(
     State(api): State<ApiState>,
     PathId(id): PathId,
@@ -65,7 +107,17 @@ pub(super) async fn release(
     Ok(Json(api.queue()?.release(token, delay_ms).await?).into_response())
 }
 
-/// `POST /v1/settle`
+/// Say what became of many jobs.
+///
+/// Each ack and fail is on its own: one that is refused does not stop the others.
+#[utoipa::path(
+    post, path = "/v1/settle", operation_id = "settle", tag = "work",
+    request_body = Option<SettleRequest>,
+    responses(
+        (status = 200, description = "One outcome for each, in order.", body = SettleReply),
+        BadBody, NotReady,
+    ),
+)]
 pub(super) async fn settle(
     State(api): State<ApiState>,
     body: JsonBody,
@@ -76,93 +128,169 @@ pub(super) async fn settle(
     Ok(Json(SettleReply { outcomes }).into_response())
 }
 
-#[derive(Deserialize)]
+/// A job is done.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({"token": "01M839HZ1R0000005000000001-1"})))]
 struct AckRequest {
+    /// The lease, as the claim told it.
     token: LeaseToken,
 }
 
-#[derive(Deserialize)]
+/// A job failed.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({
+    "token": "01M839HZ1R0000005000000001-1", "error": "no route to host"
+})))]
 struct FailRequest {
+    /// The lease, as the claim told it.
     token: LeaseToken,
+    /// What went wrong; its first kilobyte is kept.
     error: String,
+    /// False: never try it again, whatever attempts are left.
     #[serde(default = "yes")]
+    #[schema(default = true)]
     retry: bool,
+    /// Try again after so many milliseconds, instead of as the job says; 30 days at most.
+    #[schema(maximum = 2_592_000_000_u64)]
     retry_in_ms: Option<u64>,
 }
 
-#[derive(Serialize)]
+/// What became of a job that failed.
+#[derive(Serialize, ToSchema)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub(super) enum FailReply {
-    Retrying { run_at: Timestamp },
-    Dead { reason: DeadReason },
+    /// It will be tried again.
+    Retrying {
+        /// When.
+        run_at: Timestamp,
+    },
+    /// It is a dead letter.
+    Dead {
+        /// Why.
+        reason: DeadReason,
+    },
 }
 
-#[derive(Deserialize)]
+/// A lease shall go on.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({
+    "token": "01M839HZ1R0000005000000001-1", "lease_ms": 60000, "progress": 40
+})))]
 struct ExtendRequest {
+    /// The lease, as the claim told it.
     token: LeaseToken,
+    /// How long it is from now, in milliseconds; 30 seconds when left out, 24 hours at most.
+    #[schema(minimum = 1, maximum = 86_400_000)]
     lease_ms: Option<u64>,
+    /// How far the job is, in percent.
+    #[schema(maximum = 100)]
     progress: Option<u8>,
 }
 
-#[derive(Deserialize)]
+/// A job is given back.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({"token": "01M839HZ1R0000005000000001-1"})))]
 struct ReleaseRequest {
+    /// The lease, as the claim told it.
     token: LeaseToken,
+    /// Run it no earlier than so many milliseconds from now, 10 years at most; at once when left
+    /// out.
+    #[schema(maximum = 316_224_000_000_u64)]
     delay_ms: Option<u64>,
 }
 
-#[derive(Deserialize)]
+/// What became of many jobs.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(examples(json!({
+    "acks": [{"id": "01M839HZ1R0000005000000001", "token": "01M839HZ1R0000005000000001-1"}],
+    "fails": []
+})))]
 struct SettleRequest {
+    /// Jobs that are done; together with `fails` 1,000 at most.
     #[serde(default, deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    #[schema(max_items = 1000)]
     acks: Vec<AckItem>,
+    /// Jobs that failed.
     #[serde(default, deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    #[schema(max_items = 1000)]
     fails: Vec<FailItem>,
 }
 
 /// One ack among many.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AckItem {
+    /// The job.
     id: JobId,
+    /// The lease, as the claim told it.
     token: LeaseToken,
 }
 
 /// One fail among many.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FailItem {
+    /// The job.
     id: JobId,
+    /// The lease, as the claim told it.
     token: LeaseToken,
+    /// What went wrong; its first kilobyte is kept.
     error: String,
+    /// False: never try it again, whatever attempts are left.
     #[serde(default = "yes")]
+    #[schema(default = true)]
     retry: bool,
+    /// Try again after so many milliseconds, instead of as the job says; 30 days at most.
+    #[schema(maximum = 2_592_000_000_u64)]
     retry_in_ms: Option<u64>,
 }
 
-#[derive(Serialize)]
+/// What became of many jobs.
+#[derive(Serialize, ToSchema)]
 struct SettleReply {
+    /// One for each ack and then each fail, in their order.
     outcomes: Vec<OutcomeReply>,
 }
 
 /// What became of one ack or fail among many: `acked`, `retrying`, `dead` or `error`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OutcomeOfJob)]
 pub(super) struct OutcomeReply {
+    /// The job.
     id: JobId,
     #[serde(flatten)]
     outcome: Outcome,
 }
 
-#[derive(Debug, Serialize)]
+/// What became of one job.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 enum Outcome {
+    /// It is done and gone.
     Acked,
-    Retrying { run_at: Timestamp },
-    Dead { reason: DeadReason },
-    Error { code: &'static str, detail: String },
+    /// It failed, and will be tried again.
+    Retrying {
+        /// When.
+        run_at: Timestamp,
+    },
+    /// It failed, and is a dead letter.
+    Dead {
+        /// Why.
+        reason: DeadReason,
+    },
+    /// Nothing was changed.
+    Error {
+        /// What happened, for programs.
+        #[schema(schema_with = super::openapi::code_schema)]
+        code: &'static str,
+        /// What happened, for people.
+        detail: String,
+    },
 }
 
 fn yes() -> bool {

@@ -2,6 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::routing::get;
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -52,7 +53,10 @@ async fn calls_wait_for_the_queue_to_open() {
         ("POST", ack.as_str(), token.as_str()),
         ("POST", replay.as_str(), ""),
         ("GET", show.as_str(), ""),
-        ("GET", "/v1/dead?queue=a%2Fb&limit=5", ""),
+        ("DELETE", show.as_str(), ""),
+        ("GET", "/v1/dead?queue=a%2Fb&kind=&reason=&error=&limit=5", ""),
+        ("POST", "/v1/dead/replay", ""),
+        ("GET", "/v1/replays/7", ""),
         ("GET", "/v1/queues", ""),
         ("GET", "/v1/queues/a%2Fb", ""),
         ("GET", "/q/metrics", ""),
@@ -89,20 +93,21 @@ async fn a_node_that_opens_is_live_but_not_ready() {
 async fn what_is_not_there_is_a_problem() {
     is_problem(&call("GET", "/", "").await, 404, "not_found");
     is_problem(&call("PUT", "/v1/schedules/nightly", "{}").await, 404, "not_found");
-    is_problem(&call("POST", "/v1/queues/a/pause", "").await, 404, "not_found");
+    is_problem(&call("POST", "/v1/queues/a/stop", "").await, 404, "not_found");
     let answer = call("GET", "/v1/jobs", "").await;
     is_problem(&answer, 405, "method_not_allowed");
     assert_eq!(answer.1[header::ALLOW], "POST");
-    let answer = call("DELETE", &format!("/v1/jobs/{ID}"), "").await;
+    let answer = call("PATCH", &format!("/v1/jobs/{ID}"), "").await;
     is_problem(&answer, 405, "method_not_allowed");
-    assert_eq!(answer.1[header::ALLOW], "GET,HEAD");
+    assert_eq!(answer.1[header::ALLOW], "GET,HEAD,DELETE");
 }
 
 #[tokio::test]
 async fn a_bad_call_names_its_field() {
     let other = format!(r#"{{"token":"{}-1"}}"#, ID.replace("FAV", "FAW"));
     let ack = format!("/v1/jobs/{ID}/ack");
-    let replay = format!("/v1/dead/{ID}/replay");
+    let dead = format!("/v1/dead/{ID}");
+    let replay = format!("{dead}/replay");
     for (method, path, body, field) in [
         ("POST", "/v1/jobs", "", "kind"),
         ("POST", "/v1/jobs", "nonsense", "body"),
@@ -116,7 +121,13 @@ async fn a_bad_call_names_its_field() {
         ("GET", "/v1/jobs/%FF", "", "id"),
         ("GET", "/v1/queues/%FF", "", "queue"),
         ("GET", "/v1/dead?limit=many", "", "limit"),
-        ("GET", "/v1/dead?kind=k", "", "kind"),
+        ("GET", "/v1/dead?id=k", "", "id"),
+        ("GET", "/v1/dead?reason=bored", "", "reason"),
+        ("PATCH", dead.as_str(), r#"{"state":"ready"}"#, "state"),
+        ("POST", "/v1/dead/replay", r#"{"ids":[],"queue":"a"}"#, "ids"),
+        ("POST", "/v1/dead/replay", r#"{"reason":"bored"}"#, "reason"),
+        ("POST", "/v1/dead/purge", r#"{"rate_per_s":1}"#, "rate_per_s"),
+        ("GET", "/v1/replays/first", "", "id"),
     ] {
         let answer = call(method, path, body).await;
         is_problem(&answer, 400, "bad_request");

@@ -12,7 +12,7 @@ const ALIAS: (&str, &str) = ("JOBS_SCHEDULER_ENABLED", "QUARKUS_SCHEDULER_ENABLE
 
 /// The command with its arguments reading the environment as pulk means it.
 pub(super) fn prepared(command: Command) -> Command {
-    command.mut_subcommands(|subcommand| subcommand.mut_args(prepared_argument))
+    command.mut_args(prepared_argument).mut_subcommands(prepared)
 }
 
 fn prepared_argument(argument: Arg) -> Arg {
@@ -29,14 +29,18 @@ fn prepared_argument(argument: Arg) -> Arg {
     }
 }
 
+/// The command with arguments that do not read the environment.
+pub(super) fn ignored(command: Command) -> Command {
+    command.mut_args(|argument| argument.env(Resettable::Reset))
+}
+
 fn is_set(name: &OsStr) -> bool {
     env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
 /// The sentence, with a flag that was never given replaced by the variable that stands for it.
 pub(super) fn blamed(sentence: &str, command: &Command, given: &[OsString]) -> String {
-    let arguments = command.get_subcommands().flat_map(Command::get_arguments);
-    arguments.fold(sentence.to_owned(), |sentence, argument| {
+    let blamed = command.get_arguments().fold(sentence.to_owned(), |sentence, argument| {
         let (Some(name), Some(flag)) = (argument.get_env(), argument.get_long()) else {
             return sentence;
         };
@@ -49,5 +53,11 @@ pub(super) fn blamed(sentence: &str, command: &Command, given: &[OsString]) -> S
             return sentence;
         }
         sentence.replace(&format!("'{argument}'"), &name.to_string_lossy())
-    })
+    });
+    command.get_subcommands().fold(blamed, |sentence, command| blamed_in(&sentence, command, given))
+}
+
+fn blamed_in(sentence: &str, command: &Command, given: &[OsString]) -> String {
+    let is_used = given.iter().any(|one| one == command.get_name());
+    if is_used { blamed(sentence, command, given) } else { sentence.to_owned() }
 }

@@ -1,120 +1,33 @@
-//! `pulk serve`: the settings of a node, from flags and the environment, and its log.
+//! `pulk serve`: the settings of a node, from flags, the environment and a file.
 
-use std::io::{self, IsTerminal};
-use std::path::PathBuf;
-use std::str::FromStr;
+mod arguments;
 
-use clap::builder::BoolishValueParser;
-use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use std::ffi::OsString;
 
-use super::failed;
+use clap::{ArgMatches, Command, FromArgMatches};
+
+pub(super) use self::arguments::{PriorityFilter, ServeArguments};
+use super::settings::{Settings, Source};
+use super::{log, output, sentence};
 use crate::config::{Config, StoreKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::priority::{PerPriority, Priority};
 use crate::retry::RetryPolicy;
-use crate::server::{self, ServeOptions};
+use crate::server::{self, ConnectionLimits, ServeOptions};
 
-/// The settings of a node. A flag wins over the environment.
-#[derive(Debug, Args)]
-pub(super) struct ServeArguments {
-    /// Where the queue lives.
-    #[arg(long, env = "PULK_DATA_DIR", value_name = "DIR", default_value = "./pulk-data")]
-    data_dir: PathBuf,
-    /// HTTP address.
-    #[arg(long, env = "PULK_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
-    listen: String,
-    /// Storage engine: sled or memory.
-    #[arg(long, env = "PULK_STORE", default_value = "sled", value_parser = store_kind)]
-    store: StoreKind,
-    /// The pod's ordinal, a part of every job's id.
-    #[arg(long, env = "PULK_SHARD", default_value_t = 0)]
-    shard: u16,
-    /// False: accepts jobs, runs and hands out none.
-    #[arg(
-        long,
-        env = "JOBS_SCHEDULER_ENABLED",
-        value_name = "BOOL",
-        default_value = "true",
-        num_args = 0..=1,
-        default_missing_value = "true",
-        value_parser = BoolishValueParser::new()
-    )]
-    scheduler_enabled: bool,
-    /// The priorities that claims hand out, e.g. CRITICAL,HIGH; all by default.
-    #[arg(long, env = "WORKER_PRIORITY_FILTER", value_name = "LIST")]
-    priorities: Option<PriorityFilter>,
-    /// Attempts of a critical job.
-    #[arg(
-        long,
-        env = "JOBS_RETRY_MAX_ATTEMPTS_CRITICAL",
-        value_name = "COUNT",
-        default_value_t = 5
-    )]
-    max_attempts_critical: u32,
-    /// Attempts of a job of any priority that has no number of its own.
-    #[arg(
-        long,
-        env = "JOBS_RETRY_MAX_ATTEMPTS_DEFAULT",
-        value_name = "COUNT",
-        default_value_t = 3
-    )]
-    max_attempts_default: u32,
-    /// Attempts of a high job.
-    #[arg(long, env = "JOBS_RETRY_MAX_ATTEMPTS_HIGH", value_name = "COUNT")]
-    max_attempts_high: Option<u32>,
-    /// Attempts of a low job.
-    #[arg(long, env = "JOBS_RETRY_MAX_ATTEMPTS_LOW", value_name = "COUNT")]
-    max_attempts_low: Option<u32>,
-    /// Attempts of a bulk job.
-    #[arg(long, env = "JOBS_RETRY_MAX_ATTEMPTS_BULK", value_name = "COUNT")]
-    max_attempts_bulk: Option<u32>,
-    /// How often a job may be interrupted before it is a dead letter.
-    #[arg(long, env = "PULK_MAX_INTERRUPTIONS", value_name = "COUNT", default_value_t = 5)]
-    max_interruptions: u32,
-    /// The delay before the second attempt.
-    #[arg(long, env = "JOBS_RETRY_BASE_MS", value_name = "MS", default_value_t = 1_000)]
-    retry_base_ms: u64,
-    /// The longest delay between attempts.
-    #[arg(long, env = "JOBS_RETRY_MAX_MS", value_name = "MS", default_value_t = 3_600_000)]
-    retry_max_ms: u64,
-    /// The share of a delay, 0 to 1, that chance may take off.
-    #[arg(long, env = "JOBS_RETRY_JITTER", value_name = "SHARE", default_value_t = 0.5)]
-    retry_jitter: f64,
-    /// Bytes of the disk kept for acks and fails: jobs are refused when only they are left.
-    #[arg(long, env = "PULK_DISK_RESERVE_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
-    disk_reserve_bytes: u64,
-    /// How long requests may finish after a signal to stop.
-    #[arg(long, env = "PULK_SHUTDOWN_GRACE_MS", value_name = "MS", default_value_t = 25_000)]
-    shutdown_grace_ms: u64,
-    /// What the log tells, e.g. debug or pulk=debug.
-    #[arg(long, env = "PULK_LOG", value_name = "FILTER", default_value = "info")]
-    log: String,
-    /// How the log tells it.
-    #[arg(
-        long,
-        env = "PULK_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text",
-        ignore_case = true
-    )]
-    log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
-}
-
-/// Priorities with commas between them, in any letter case.
-#[derive(Clone, Debug, PartialEq)]
-struct PriorityFilter(Vec<Priority>);
-
-pub(super) fn run(arguments: ServeArguments) -> Result<()> {
-    start_log(&arguments.log, arguments.log_format)?;
+/// Runs a node; `matches` is what the program was given, but for the file.
+pub(super) fn run(command: &Command, given: &[OsString], matches: &ArgMatches) -> Result<()> {
+    let (matches, settings) = Settings::read(command, given, matches)?;
+    let arguments = ServeArguments::from_arg_matches(&matches)
+        .map_err(|usage| Error::new(ErrorKind::Configuration, sentence(&usage.to_string())))?;
+    arguments.refuse_contradictions(&settings)?;
+    if arguments.print_config {
+        return output::print(&settings.to_toml());
+    }
+    log::start(&arguments.log, arguments.log_format)?;
     let options = arguments.options();
     options.config.validate()?;
+    options.connections.validate()?;
     let runtime = server::runtime()?;
     let served = runtime.block_on(server::serve(options));
     // A store that is still being opened must not hold up the end.
@@ -122,28 +35,50 @@ pub(super) fn run(arguments: ServeArguments) -> Result<()> {
     served
 }
 
-fn start_log(filter: &str, format: LogFormat) -> Result<()> {
-    let filter = EnvFilter::builder().parse(filter).map_err(|reason| {
-        let message = format!("PULK_LOG: {filter:?} is not a filter ({reason}); try info");
-        Error::new(ErrorKind::Configuration, message)
-    })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    let started = match format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-    };
-    started.map_err(|reason| failed(format!("the log can't be started: {reason}")))
-}
-
 impl ServeArguments {
+    /// Values that are right alone and wrong together.
+    fn refuse_contradictions(&self, settings: &Settings) -> Result<()> {
+        let wrong = |sentence: String| Err(Error::new(ErrorKind::Configuration, sentence));
+        let called = |key: &str| settings.blame(key).to_owned();
+        if self.retry_base_ms > self.retry_max_ms {
+            return wrong(format!(
+                "{}: {} is more than the longest delay, {} of {}; lower the first or raise the \
+                 second",
+                called("retry_base_ms"),
+                self.retry_base_ms,
+                self.retry_max_ms,
+                called("retry_max_ms"),
+            ));
+        }
+        // Said of a directory where, or above where, memory was asked for, it is meant to last.
+        let (directory, store) = (settings.source("data_dir"), settings.source("store"));
+        let is_meant = *directory != Source::Default && directory.rank() >= store.rank();
+        if self.store == StoreKind::Memory && is_meant {
+            return wrong(format!(
+                "{}: memory keeps nothing, but {} names a directory; leave out one of them",
+                called("store"),
+                called("data_dir"),
+            ));
+        }
+        Ok(())
+    }
+
     fn options(self) -> ServeOptions {
-        let others = self.max_attempts_default;
+        let attempts = self.max_attempts_default;
         let max_attempts = PerPriority::from_fn(|priority| match priority {
             Priority::Critical => self.max_attempts_critical,
-            Priority::High => self.max_attempts_high.unwrap_or(others),
-            Priority::Default => others,
-            Priority::Low => self.max_attempts_low.unwrap_or(others),
-            Priority::Bulk => self.max_attempts_bulk.unwrap_or(others),
+            Priority::High => self.max_attempts_high.unwrap_or(attempts),
+            Priority::Default => attempts,
+            Priority::Low => self.max_attempts_low.unwrap_or(attempts),
+            Priority::Bulk => self.max_attempts_bulk.unwrap_or(attempts),
+        });
+        let capacity = self.queue_capacity_default;
+        let queue_capacity = PerPriority::from_fn(|priority| match priority {
+            Priority::Critical => self.queue_capacity_critical,
+            Priority::High => self.queue_capacity_high.unwrap_or(capacity),
+            Priority::Default => capacity,
+            Priority::Low => self.queue_capacity_low.unwrap_or(capacity),
+            Priority::Bulk => self.queue_capacity_bulk.unwrap_or(capacity),
         });
         let config = Config {
             data_dir: self.data_dir,
@@ -158,26 +93,22 @@ impl ServeArguments {
                 max_ms: self.retry_max_ms,
                 jitter: self.retry_jitter,
             },
+            queue_capacity,
+            max_queues: self.max_queues,
+            max_bytes: self.max_bytes,
             disk_reserve_bytes: self.disk_reserve_bytes,
+            result_ttl_ms: self.result_ttl_ms,
+            dead_max_age_ms: self.dead_max_age_ms,
+            dead_max_per_queue: self.dead_max_per_queue,
         };
         let (listen, shutdown_grace_ms) = (self.listen, self.shutdown_grace_ms);
-        ServeOptions { config, listen, shutdown_grace_ms }
+        let connections = ConnectionLimits {
+            max_connections: self.max_connections as usize,
+            read_timeout_ms: self.read_timeout_ms,
+            idle_timeout_ms: self.idle_timeout_ms,
+        };
+        ServeOptions { config, listen, shutdown_grace_ms, connections }
     }
-}
-
-impl FromStr for PriorityFilter {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        text.split(',').map(|one| one.trim().parse()).collect::<Result<_>>().map(PriorityFilter)
-    }
-}
-
-fn store_kind(text: &str) -> Result<StoreKind, String> {
-    [StoreKind::Sled, StoreKind::Memory]
-        .into_iter()
-        .find(|kind| kind.as_str().eq_ignore_ascii_case(text))
-        .ok_or_else(|| "use sled or memory".to_owned())
 }
 
 #[cfg(test)]
@@ -185,7 +116,7 @@ mod tests {
     use clap::Parser;
 
     use super::super::{Arguments, Command};
-    use super::*;
+    use super::{Config, ConnectionLimits, Priority, PriorityFilter, ServeOptions, StoreKind};
 
     #[track_caller]
     fn options(flags: &[&str]) -> ServeOptions {
@@ -202,6 +133,7 @@ mod tests {
         assert_eq!(format!("{:?}", options.config), format!("{:?}", Config::default()));
         assert_eq!(options.listen, "127.0.0.1:8080");
         assert_eq!(options.shutdown_grace_ms, 25_000);
+        assert_eq!(options.connections, ConnectionLimits::default());
     }
 
     #[test]
@@ -209,6 +141,13 @@ mod tests {
         let config = options(&["--max-attempts-default=7", "--max-attempts-bulk=9"]).config;
         let attempts: Vec<u32> = config.max_attempts.iter().map(|(_, count)| *count).collect();
         assert_eq!(attempts, [5, 7, 7, 7, 9]);
+    }
+
+    #[test]
+    fn every_priority_has_its_capacity() {
+        let config = options(&["--queue-capacity-default=7", "--queue-capacity-low=0"]).config;
+        let most: Vec<u64> = config.queue_capacity.iter().map(|(_, most)| *most).collect();
+        assert_eq!(most, [1_000, 7, 7, 0, 7]);
     }
 
     #[test]

@@ -104,12 +104,13 @@ impl WaitingClaims {
     ) -> Result<bool> {
         let became_ready = std::mem::take(&mut state.became_ready);
         let past_deadline = self.next_deadline.is_some_and(|deadline| deadline <= context.now);
-        if !became_ready && !past_deadline && !std::mem::take(&mut self.any_fresh) {
+        if became_ready.is_empty() && !past_deadline && !std::mem::take(&mut self.any_fresh) {
             return Ok(false);
         }
         self.any_fresh = false;
         for mut call in std::mem::take(&mut self.waiting) {
-            match self.apply_one(&mut call, became_ready, state, context)? {
+            let woken = call.fresh || state.concerns(&call.claim, &became_ready);
+            match self.apply_one(&mut call, woken, state, context)? {
                 Step::Wait => self.waiting.push_back(call),
                 Step::Again => {
                     call.fresh = true;
@@ -127,7 +128,7 @@ impl WaitingClaims {
     fn apply_one(
         &self,
         call: &mut ClaimCall,
-        became_ready: bool,
+        woken: bool,
         state: &mut QueueState,
         context: &mut Context<'_>,
     ) -> Result<Step> {
@@ -145,7 +146,7 @@ impl WaitingClaims {
         if self.draining {
             return Ok(Step::Answer);
         }
-        if call.fresh || became_ready {
+        if woken {
             call.fresh = false;
             let taken = state.claim(&call.claim, context)?;
             if taken.jobs.is_empty() && !taken.saw_all {

@@ -1,11 +1,12 @@
 //! How many jobs are in each state.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::job::JobState;
 
 /// How many jobs of one priority are in each state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StateCounts {
     /// Waiting for their time.
     pub scheduled: u64,

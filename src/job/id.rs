@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -23,7 +24,14 @@ impl QueueId {
 /// 128 bits, most significant first: 48 of milliseconds since 1970, 16 of shard, 17 of queue
 /// number, 3 of priority, 44 of sequence. Shown as 26 Crockford base-32 characters like a
 /// [ULID](https://github.com/ulid/spec), which sort by time.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ToSchema)]
+#[schema(
+    description = "Identifies a job for ever: 26 Crockford base-32 characters that sort by time. \
+                   Read in any letter case, written in upper case.",
+    value_type = String,
+    pattern = "^[0-7][0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{25}$",
+    examples("01M839HZ1R0000005000000001")
+)]
 pub struct JobId(u128);
 
 impl JobId {

@@ -1,13 +1,17 @@
 //! The states of a job and the legal moves between them.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where a job is in its life. A job that is done has no state: it is gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
     /// Waits for its time, given by the producer or by a release with delay.
@@ -37,7 +41,7 @@ pub enum Move {
     Ack,
     /// Failed, with attempts left.
     Retry,
-    /// Failed for the last time, rejected, interrupted too often, or unreadable.
+    /// Failed for the last time, rejected, interrupted too often, not started in time, unreadable.
     Bury,
     /// Given back by its worker, or taken from a worker whose lease ran out.
     GiveBack,
@@ -45,6 +49,12 @@ pub enum Move {
     GiveBackLater,
     /// A dead letter put back to work.
     Replay,
+    /// Cancelled, replaced or purged.
+    Cancel,
+    /// A dead letter whose priority is changed leaves its lane,
+    LeaveLane,
+    /// and enters another.
+    EnterLane,
 }
 
 impl JobState {
@@ -70,7 +80,7 @@ impl JobState {
     }
 
     /// The legal moves: from, by, to.
-    pub const LEGAL_MOVES: [(Option<JobState>, Move, Option<JobState>); 12] = [
+    pub const LEGAL_MOVES: [(Option<JobState>, Move, Option<JobState>); 20] = [
         (None, Move::Enqueue, Some(JobState::Ready)),
         (None, Move::Schedule, Some(JobState::Scheduled)),
         (Some(JobState::Scheduled), Move::Due, Some(JobState::Ready)),
@@ -83,6 +93,14 @@ impl JobState {
         (Some(JobState::Running), Move::GiveBack, Some(JobState::Ready)),
         (Some(JobState::Running), Move::GiveBackLater, Some(JobState::Scheduled)),
         (Some(JobState::Dead), Move::Replay, Some(JobState::Ready)),
+        (Some(JobState::Scheduled), Move::Bury, Some(JobState::Dead)),
+        (Some(JobState::Scheduled), Move::Cancel, None),
+        (Some(JobState::Ready), Move::Cancel, None),
+        (Some(JobState::Running), Move::Cancel, None),
+        (Some(JobState::Retrying), Move::Cancel, None),
+        (Some(JobState::Dead), Move::Cancel, None),
+        (Some(JobState::Dead), Move::LeaveLane, None),
+        (None, Move::EnterLane, Some(JobState::Dead)),
     ];
 
     /// The state after a move, or a [`Conflict`](ErrorKind::Conflict) where the move is not legal.
@@ -111,9 +129,33 @@ impl fmt::Display for JobState {
     }
 }
 
+impl FromStr for JobState {
+    type Err = Error;
+
+    /// Reads the name of a state in any letter case.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        JobState::ALL
+            .into_iter()
+            .find(|state| state.as_str().eq_ignore_ascii_case(text))
+            .ok_or_else(|| {
+                let states = "scheduled, ready, running, retrying or dead";
+                Error::invalid("state", format!("{text:?} is not a state; use {states}"))
+            })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_goes_there_and_back() {
+        for state in JobState::ALL {
+            assert_eq!(state.to_string().to_uppercase().parse::<JobState>().unwrap(), state);
+        }
+        let refused = "done".parse::<JobState>().unwrap_err();
+        assert_eq!(refused.field(), Some("state"));
+    }
 
     #[test]
     fn every_move_from_every_state_is_legal_or_refused() {
@@ -129,6 +171,9 @@ mod tests {
             Move::GiveBack,
             Move::GiveBackLater,
             Move::Replay,
+            Move::Cancel,
+            Move::LeaveLane,
+            Move::EnterLane,
         ];
         let mut legal = 0;
         for from in states {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::dead_letter::{DeadReason, FailedAttempt};
@@ -10,11 +11,11 @@ use crate::job::{JobId, JobState, Payload};
 use crate::priority::Priority;
 
 /// What the producer gets back: the job is on the disk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Enqueued {
     /// The job's id.
     pub id: JobId,
-    /// [`Ready`](JobState::Ready) or [`Scheduled`](JobState::Scheduled).
+    /// `ready`, or `scheduled` when it is to run later.
     pub state: JobState,
     /// The queue it is in.
     pub queue: String,
@@ -74,6 +75,8 @@ pub struct RunningView {
     pub expires_at: Timestamp,
     /// How far it is, 0 to 100, as last told.
     pub progress: Option<u8>,
+    /// It was cancelled: it is gone when its lease ends, in whatever way.
+    pub cancelled: bool,
 }
 
 /// Why and when a job died.

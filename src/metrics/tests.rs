@@ -1,11 +1,13 @@
-use super::queues::{OTHER, QUEUES_MAX};
+use super::queues::OTHER;
 use super::*;
 use crate::clock::Timestamp;
-use crate::dead_letter::DeadReason;
+use crate::dead_letter::{DeadReason, Removal};
 use crate::job::JobId;
 use crate::priority::{PerPriority, Priority};
-use crate::queue::{Happened, QueueView, StateCounts};
+use crate::queue::{Happened, QueueView, ReplayCounts, ReplayState, StateCounts};
 use crate::store::DiskSpace;
+
+const QUEUES_MAX: usize = 20;
 
 fn snapshot(queues: Vec<QueueView>) -> Snapshot {
     Snapshot {
@@ -30,11 +32,12 @@ fn view(name: &str) -> QueueView {
     counts[Priority::Bulk].dead = 1;
     let mut oldest_ready_at = PerPriority::default();
     oldest_ready_at[Priority::High] = Some(Timestamp::from_ms(8_500));
-    QueueView { name: name.to_owned(), paused: true, counts, oldest_ready_at }
+    let rates = PerPriority::default();
+    QueueView { name: name.to_owned(), paused: true, counts, oldest_ready_at, rates }
 }
 
 fn happened(queue: &str, what: Happened) -> Event {
-    Event { queue: queue.into(), priority: Priority::High, what }
+    Event { queue: queue.into(), priority: Some(Priority::High), what }
 }
 
 #[track_caller]
@@ -44,7 +47,7 @@ fn has(text: &str, line: &str) {
 
 #[test]
 fn gauges_come_from_the_snapshot() {
-    let metrics = Metrics::new("memory").unwrap();
+    let metrics = Metrics::new("memory", QUEUES_MAX).unwrap();
     let text = metrics.encode(&snapshot(vec![view("mails")])).unwrap();
     has(&text, r#"pulk_queue_depth{priority="high",queue="mails"} 2"#);
     has(&text, r#"pulk_queue_depth{priority="low",queue="mails"} 0"#);
@@ -68,19 +71,27 @@ fn gauges_come_from_the_snapshot() {
 
 #[test]
 fn events_are_counted() {
-    let metrics = Metrics::new("memory").unwrap();
+    let metrics = Metrics::new("memory", QUEUES_MAX).unwrap();
     let id = JobId::from_u128(1);
     let run_at = Timestamp::from_ms(1);
     let (kind, error) = ("mail".to_owned(), "no route".to_owned());
     for what in [
-        Happened::Enqueued { jobs: 7 },
-        Happened::Started { wait_ms: 20 },
-        Happened::Completed { duration_ms: 30 },
+        Happened::Enqueued { jobs: 7, details: vec![] },
+        Happened::Started { wait_ms: 20, detail: None },
+        Happened::Completed { duration_ms: 30, detail: None },
         Happened::Failed { id, kind, attempt: 1, error, duration_ms: 70 },
         Happened::Retried { id, run_at },
         Happened::Interrupted { id, interruptions: 1 },
-        Happened::Dead { id, reason: DeadReason::Crashed },
+        Happened::Dead { id, kind: "mail".to_owned(), reason: DeadReason::Crashed },
         Happened::Replayed { id },
+        Happened::Edited { id },
+        Happened::DeadRemoved { jobs: 4, why: Removal::Age },
+        Happened::ReplayStarted { id: 1, matched: 9, rate_per_s: 0.5 },
+        Happened::ReplayEnded {
+            id: 1,
+            state: ReplayState::Stopped,
+            counts: ReplayCounts { replayed: 3, skipped: 1, died_again: 2, ..Default::default() },
+        },
     ] {
         let event = happened("mails", what);
         metrics.observe(&event);
@@ -101,6 +112,8 @@ fn events_are_counted() {
     }
     has(&text, r#"pulk_jobs_dead_total{priority="high",queue="mails",reason="crashed"} 1"#);
     has(&text, r#"pulk_jobs_dead_total{priority="high",queue="mails",reason="exhausted"} 0"#);
+    has(&text, r#"pulk_dlq_removed_total{queue="mails",reason="age"} 4"#);
+    has(&text, r#"pulk_dlq_removed_total{queue="mails",reason="purged"} 0"#);
     has(&text, r#"pulk_job_duration_seconds_count{priority="high",queue="mails"} 2"#);
     has(&text, r#"pulk_job_wait_seconds_sum{priority="high",queue="mails"} 0.02"#);
     has(&text, "pulk_commit_seconds_count 1");
@@ -112,10 +125,13 @@ fn events_are_counted() {
 
 #[test]
 fn the_labels_of_clients_are_bounded() {
-    let metrics = Metrics::new("memory").unwrap();
+    let metrics = Metrics::new("memory", QUEUES_MAX).unwrap();
     metrics.http_request("unmatched", "BREW", "405", 0.1);
     for number in 0..QUEUES_MAX + 5 {
-        metrics.observe(&happened(&format!("q{number}"), Happened::Enqueued { jobs: 1 }));
+        metrics.observe(&happened(
+            &format!("q{number}"),
+            Happened::Enqueued { jobs: 1, details: vec![] },
+        ));
     }
     let queues = vec![view("q1"), view("new"), view("newer")];
     let text = metrics.encode(&snapshot(queues)).unwrap();
@@ -133,8 +149,8 @@ fn the_labels_of_clients_are_bounded() {
 
 #[test]
 fn every_metric_has_help_and_a_known_prefix() {
-    let metrics = Metrics::new("memory").unwrap();
-    metrics.observe(&happened("mails", Happened::Enqueued { jobs: 1 }));
+    let metrics = Metrics::new("memory", QUEUES_MAX).unwrap();
+    metrics.observe(&happened("mails", Happened::Enqueued { jobs: 1, details: vec![] }));
     let text = metrics.encode(&snapshot(vec![view("mails")])).unwrap();
     let mut types = 0;
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {

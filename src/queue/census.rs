@@ -16,7 +16,7 @@ use crate::queue::chunk::Chunk;
 use crate::store::codec::{self, DecodeError};
 use crate::store::format::{
     DeadRecord, JobRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND, ProgressRecord,
-    QueueRecord, SlotProgress, TimerRecord,
+    QueueRecord, ReplayRecord, SlotProgress, TimerRecord,
 };
 use crate::store::key::{self, ChunkId};
 use crate::store::{Direction, Entry, Store, Tree, VALUE_BYTES_MAX};
@@ -117,6 +117,7 @@ impl Census {
         }
         census.read_locations(store)?;
         census.read_payloads(store)?;
+        census.read_replays(store)?;
         for entry in all(store, Tree::Damaged) {
             entry?;
             census.set_aside += 1;
@@ -195,6 +196,8 @@ impl Census {
                 let priority = Priority::from_number(record.priority).unwrap_or_default();
                 self.count_job(id, queue, priority, JobState::Dead, &record.job);
                 self.moved.insert(id, LocationRecord::Dead { died_at_ms: died_at.as_ms() });
+                let given_out = record.sequence.saturating_sub(1);
+                self.largest_sequence = self.largest_sequence.max(given_out);
             }
             (_, Err(reason)) => self.damaged(Tree::Dead, &key, &reason),
             (None, _) => self.bad_key(Tree::Dead, &key),
@@ -264,6 +267,22 @@ impl Census {
         }
         for (id, parts) in missing {
             self.problem("I5", format!("{parts} payload parts of job {id} are missing"));
+        }
+        Ok(())
+    }
+
+    fn read_replays(&mut self, store: &dyn Store) -> Result<()> {
+        for entry in all(store, Tree::Replays) {
+            let (key, bytes) = entry?;
+            self.check_size(Tree::Replays, bytes.len());
+            match (key::replay_from(&key), codec::decode::<ReplayRecord>(&bytes)) {
+                (Some(_), Ok(replay)) => {
+                    let given_out = replay.died_by;
+                    self.largest_sequence = self.largest_sequence.max(given_out);
+                }
+                (_, Err(reason)) => self.damaged(Tree::Replays, &key, &reason),
+                (None, _) => self.bad_key(Tree::Replays, &key),
+            }
         }
         Ok(())
     }

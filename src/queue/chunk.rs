@@ -183,6 +183,11 @@ impl ChunkCache {
         Some(chunk.clone())
     }
 
+    /// The chunk, if it is here; it counts as used no more than before.
+    pub(crate) fn peek(&self, id: ChunkId) -> Option<Arc<Chunk>> {
+        self.chunks.get(&id).map(|(chunk, _)| chunk.clone())
+    }
+
     pub(crate) fn insert(&mut self, chunk: Arc<Chunk>) {
         self.remove(chunk.id);
         self.uses += 1;

@@ -170,6 +170,10 @@ impl QueueState {
             Search { claim, taken: Vec::new(), taken_bytes: 0, chunks_left: CHUNKS_LOOKED_AT_MAX };
         if self.config.scheduler_enabled {
             for priority in Priority::ALL {
+                if search.chunks_left == 0 {
+                    // Less urgent jobs wait until it is known that no more urgent one is wanted.
+                    break;
+                }
                 let here = self.config.priorities.contains(&priority);
                 let wanted = claim.priorities.is_empty() || claim.priorities.contains(&priority);
                 if here && wanted {
@@ -179,6 +183,23 @@ impl QueueState {
         }
         let saw_all = search.chunks_left > 0 && !self.is_full();
         Ok(Taken { jobs: search.taken, saw_all })
+    }
+
+    /// True when a claim may take jobs from one of these lanes. Tells without looking at jobs, so
+    /// that a job of one queue does not wake the workers of a thousand others.
+    pub(crate) fn concerns(&self, claim: &Claim, lanes: &BTreeSet<LaneId>) -> bool {
+        let any = |queue: Option<&QueueId>| {
+            let wanted = |lane: &&LaneId| queue.is_none_or(|queue| lane.queue == *queue);
+            let mut wanted = lanes.iter().filter(wanted);
+            wanted.any(|lane| {
+                claim.priorities.is_empty() || claim.priorities.contains(&lane.priority)
+            })
+        };
+        if claim.queues.is_empty() {
+            return any(None);
+        }
+        let ids = claim.queues.iter().filter_map(|name| self.queues.by_name.get(name.as_str()));
+        ids.into_iter().any(|id| any(Some(id)))
     }
 
     /// Takes from the queues of a priority in turn, an even share of what is left from each.
@@ -212,7 +233,8 @@ impl QueueState {
         Ok(())
     }
 
-    /// The queues with ready jobs that the claim wants, beginning after the one served last.
+    /// The queues with ready jobs that the claim wants, none of them paused, beginning after the
+    /// one served last.
     fn queues_in_turn(&self, priority: Priority, claim: &Claim) -> Vec<QueueId> {
         let ready = &self.ready[priority];
         let after = self.last_served[priority].map_or(Bound::Unbounded, Bound::Excluded);
@@ -220,16 +242,20 @@ impl QueueState {
         let in_turn = ready
             .range((after, Bound::Unbounded))
             .chain(ready.range((Bound::Unbounded, until)))
-            .copied()
-            .filter(|id| self.queues.by_id.get(id).is_some_and(|entry| !entry.paused));
+            .copied();
         if claim.queues.is_empty() {
             // Each queue gives at least one job, so no more of them can be needed.
             let most = if claim.kinds.is_empty() { claim.limit } else { usize::MAX };
             return in_turn.take(most).collect();
         }
+        // By the names asked for, not by all queues that have jobs: those may be many more.
         let named = claim.queues.iter().filter_map(|name| self.queues.by_name.get(name.as_str()));
-        let named: BTreeSet<QueueId> = named.copied().collect();
-        in_turn.filter(|id| named.contains(id)).collect()
+        let named: BTreeSet<QueueId> = named.copied().filter(|id| ready.contains(id)).collect();
+        named
+            .range((after, Bound::Unbounded))
+            .chain(named.range((Bound::Unbounded, until)))
+            .copied()
+            .collect()
     }
 
     fn claim_in_lane(
@@ -242,6 +268,11 @@ impl QueueState {
         self.seal(lane_id);
         let kinds = &search.claim.kinds;
         let mut from = self.lanes.get(&lane_id).map_or(0, |lane| lane.cursor_for(kinds));
+        let end = self.lanes.get(&lane_id).map_or(0, |lane| lane.end);
+        if from >= end.max(self.opened_sequence) && !kinds.is_empty() {
+            // Nothing came since a claim for these kinds looked at all of it.
+            return Ok(());
+        }
         let until = search.taken.len() + share;
         while search.taken.len() < until && !search.is_satisfied() && !self.is_full() {
             let Some(chunk) = self.next_chunk_with_waiting(lane_id, from)? else {
@@ -410,6 +441,7 @@ impl QueueState {
             timeout_at_ms: slot.job.timeout_ms.map(|timeout_ms| now.plus_ms(timeout_ms).as_ms()),
             worker: search.claim.worker.clone(),
             progress: None,
+            cancelled: false,
         };
         let token = LeaseToken { job: slot.id, delivery: lease.delivery };
         let attention_at = attention_at(&lease);
@@ -420,8 +452,11 @@ impl QueueState {
             lane.open.remove(&id.first_place);
         }
         self.mark_dirty(id);
+        // Started in time: it can't expire any more.
+        self.forget_expiry(slot.id, &slot.job);
         self.count(id.lane, Some(JobState::Ready), Move::Claim)?;
-        self.tell(id.lane, Happened::Started { wait_ms: now.ms_since(slot.ready_at) });
+        let (wait_ms, detail) = (now.ms_since(slot.ready_at), self.detail(slot.id, &slot.job));
+        self.tell(id.lane, Happened::Started { wait_ms, detail });
         search.taken_bytes += payload.bytes().len();
         search.taken.push(ClaimedJob {
             id: slot.id,

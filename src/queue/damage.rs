@@ -11,7 +11,7 @@ use crate::job::QueueId;
 use crate::queue::census::Census;
 use crate::queue::state::QueueState;
 use crate::store::codec::DecodeError;
-use crate::store::key::{self, ChunkId};
+use crate::store::key::{self, ChunkId, LaneId};
 use crate::store::{Tree, VALUE_BYTES_MAX};
 
 impl QueueState {
@@ -82,9 +82,9 @@ impl QueueState {
     pub(crate) fn note_ready(&mut self, id: QueueId) {
         let Some(entry) = self.queues.by_id.get(&id) else { return };
         for (priority, counts) in entry.counts.iter() {
-            if counts.ready > 0 {
+            if counts.ready > 0 && !entry.paused {
                 self.ready[priority].insert(id);
-                self.became_ready = true;
+                self.became_ready.insert(LaneId { priority, queue: id });
             } else {
                 self.ready[priority].remove(&id);
             }
@@ -242,7 +242,7 @@ mod tests {
     fn a_queue_whose_record_is_damaged_keeps_its_jobs_under_another_name() {
         let (node, _, _) = Node::with_jobs();
         let mut node = node.damage(Tree::Queues);
-        let names: Vec<_> = node.apply(|state, _| state.queues()).unwrap();
+        let names: Vec<_> = node.apply(|state, _| state.queues(now())).unwrap();
         assert!(names.iter().any(|queue| queue.name == "damaged-2"), "{names:?}");
         node.assert_sound(11, 1, 1, 1);
     }

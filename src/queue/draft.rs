@@ -15,13 +15,15 @@ pub(crate) struct Draft {
     writes: WriteSet,
     /// Bytes of chunks, timers, dead letters and payload parts: what is really alive.
     live_bytes: u64,
+    /// Bytes of such records removed in this group.
+    freed_bytes: u64,
     /// Writes of such records in this group: the store pays for each with a part of its page.
     live_writes: usize,
 }
 
 impl Draft {
     pub(crate) fn new(store: Arc<dyn Store>, live_bytes: u64) -> Self {
-        Draft { store, writes: WriteSet::default(), live_bytes, live_writes: 0 }
+        Draft { store, writes: WriteSet::default(), live_bytes, freed_bytes: 0, live_writes: 0 }
     }
 
     pub(crate) fn store(&self) -> &dyn Store {
@@ -34,6 +36,11 @@ impl Draft {
 
     pub(crate) fn set_live_bytes(&mut self, live_bytes: u64) {
         self.live_bytes = live_bytes;
+    }
+
+    /// Bytes of records that carry jobs, removed since the last commit.
+    pub(crate) fn freed_bytes(&self) -> u64 {
+        self.freed_bytes
     }
 
     /// Bytes waiting to be committed.
@@ -76,13 +83,14 @@ impl Draft {
     /// Removes a record that carries jobs and takes `bytes`.
     pub(crate) fn remove_live(&mut self, tree: Tree, key: Vec<u8>, bytes: usize) {
         self.live_bytes = self.live_bytes.saturating_sub(bytes as u64);
+        self.freed_bytes += bytes as u64;
         self.live_writes += 1;
         self.writes.remove(tree, key);
     }
 
     /// Hands out the group's writes and begins an empty group.
     pub(crate) fn take(&mut self) -> WriteSet {
-        self.live_writes = 0;
+        (self.live_writes, self.freed_bytes) = (0, 0);
         std::mem::take(&mut self.writes)
     }
 

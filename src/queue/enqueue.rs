@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
-use crate::error::{Error, ErrorKind, Result};
-use crate::job::{Enqueued, JobId, JobState, Move, NewJob, Payload, QueueId, RunAt, limits};
+use crate::error::{Error, Result};
+use crate::job::{Enqueued, JobId, JobState, Move, NewJob, Payload, RunAt, limits};
 use crate::queue::chunk::ChunkSlot;
-use crate::queue::event::Happened;
+use crate::queue::event::{Happened, JobDetail};
 use crate::queue::state::{Context, QueueState};
 use crate::store::Tree;
 use crate::store::codec;
@@ -52,33 +52,21 @@ impl QueueState {
         jobs: Vec<NewJob>,
         context: &mut Context<'_>,
     ) -> Result<Vec<Enqueued>> {
-        self.check_room_for(&jobs)?;
-        let mut taken_in = BTreeMap::<LaneId, u64>::new();
+        self.check_room_for(&jobs, context)?;
+        let mut taken_in = BTreeMap::<LaneId, (u64, Vec<JobDetail>)>::new();
         let mut enqueued = Vec::with_capacity(jobs.len());
         for job in jobs {
+            let kind = self.tells_details.then(|| job.kind.clone());
             let (lane, answer) = self.enqueue_one(job, context.now)?;
-            *taken_in.entry(lane).or_default() += 1;
+            let (jobs, details) = taken_in.entry(lane).or_default();
+            *jobs += 1;
+            details.extend(kind.map(|kind| JobDetail { id: answer.id, kind, attempt: 1 }));
             enqueued.push(answer);
         }
-        for (lane, jobs) in taken_in {
-            self.tell(lane, Happened::Enqueued { jobs });
+        for (lane, (jobs, details)) in taken_in {
+            self.tell(lane, Happened::Enqueued { jobs, details });
         }
         Ok(enqueued)
-    }
-
-    /// All or none: what could stop the batch half way is looked at before its first job.
-    fn check_room_for(&self, jobs: &[NewJob]) -> Result<()> {
-        let sequences_left = JobId::SEQUENCE_MAX.saturating_sub(self.meta.next_sequence);
-        let new = jobs.iter().filter(|job| !self.queues.by_name.contains_key(&*job.queue)).count();
-        let queues_left = (QueueId::MAX + 1).saturating_sub(self.meta.next_queue) as usize;
-        if new > queues_left || (jobs.len() as u64) > sequences_left {
-            return Err(Error::new(
-                ErrorKind::Full,
-                "there are no more queue or job numbers; use the queues there are, or start a \
-                 new data directory",
-            ));
-        }
-        self.check_disk_room(jobs.iter().map(NewJob::weight_bytes).sum())
     }
 
     fn enqueue_one(&mut self, new: NewJob, now: Timestamp) -> Result<(LaneId, Enqueued)> {
@@ -121,7 +109,7 @@ impl QueueState {
     }
 
     /// Puts a large payload in parts into its own tree; a small one goes with its job.
-    fn store_payload(&mut self, id: JobId, payload: &Payload) -> PayloadRecord {
+    pub(crate) fn store_payload(&mut self, id: JobId, payload: &Payload) -> PayloadRecord {
         let bytes = payload.bytes();
         if bytes.len() <= INLINE_PAYLOAD_BYTES_MAX {
             return match payload {

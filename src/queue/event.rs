@@ -3,19 +3,31 @@
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::dead_letter::DeadReason;
+use crate::dead_letter::{DeadReason, Removal};
 use crate::job::JobId;
 use crate::priority::Priority;
+use crate::queue::replays::{ReplayCounts, ReplayState};
 
 /// A thing that happened to jobs and is on the disk: what metrics count and logs tell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// The queue's name.
     pub queue: Arc<str>,
-    /// The jobs' priority.
-    pub priority: Priority,
+    /// The jobs' priority; `None` for what happened to the queue as a whole.
+    pub priority: Option<Priority>,
     /// What happened.
     pub what: Happened,
+}
+
+/// Which job it was. Told only when the log asks for each job: the hot path pays for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobDetail {
+    /// The job.
+    pub id: JobId,
+    /// What it does.
+    pub kind: String,
+    /// The attempt that begins or ended.
+    pub attempt: u32,
 }
 
 /// What happened to jobs of one queue and priority.
@@ -25,16 +37,22 @@ pub enum Happened {
     Enqueued {
         /// How many.
         jobs: u64,
+        /// Which, if the log asks for each.
+        details: Vec<JobDetail>,
     },
     /// A job was handed to a worker.
     Started {
         /// How long it had been ready, in milliseconds.
         wait_ms: u64,
+        /// Which, if the log asks for each.
+        detail: Option<Box<JobDetail>>,
     },
     /// A job was acked.
     Completed {
         /// From claim to ack, in milliseconds.
         duration_ms: u64,
+        /// Which, if the log asks for each.
+        detail: Option<Box<JobDetail>>,
     },
     /// An attempt failed.
     Failed {
@@ -67,12 +85,60 @@ pub enum Happened {
     Dead {
         /// The job.
         id: JobId,
+        /// What it does.
+        kind: String,
         /// Why.
         reason: DeadReason,
+    },
+    /// A job was cancelled or replaced, and is gone.
+    Cancelled {
+        /// The job.
+        id: JobId,
+    },
+    /// So many jobs were purged, and are gone.
+    Purged {
+        /// How many.
+        jobs: u64,
     },
     /// A dead letter was put back to work.
     Replayed {
         /// The job.
         id: JobId,
+    },
+    /// Claims of the queue were stopped.
+    Paused,
+    /// Claims of the queue go on.
+    Resumed,
+    /// The queue was empty, and is gone.
+    QueueRemoved,
+    /// A dead letter was changed.
+    Edited {
+        /// The job.
+        id: JobId,
+    },
+    /// Dead letters were removed.
+    DeadRemoved {
+        /// How many.
+        jobs: u64,
+        /// Why.
+        why: Removal,
+    },
+    /// A background replay began. The event's queue is the one it is about, or `(all)`.
+    ReplayStarted {
+        /// Its number.
+        id: u64,
+        /// Dead letters that it is about.
+        matched: u64,
+        /// How many it puts back a second.
+        rate_per_s: f64,
+    },
+    /// A background replay ended.
+    ReplayEnded {
+        /// Its number.
+        id: u64,
+        /// How.
+        state: ReplayState,
+        /// What it did.
+        counts: ReplayCounts,
     },
 }

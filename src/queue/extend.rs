@@ -1,6 +1,7 @@
 //! Keeps a lease alive, or gives a job back: neither costs an attempt or an interruption.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -11,7 +12,7 @@ use crate::queue::state::{Context, QueueState, attention_at};
 use crate::store::format::Wait;
 
 /// A lease that goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Extended {
     /// When it ends now.
     pub expires_at: Timestamp,
@@ -20,7 +21,7 @@ pub struct Extended {
 }
 
 /// A job that was given back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Released {
     /// `ready` or `scheduled`.
     pub state: JobState,
@@ -48,7 +49,7 @@ impl QueueState {
         progress: Option<u8>,
         context: &mut Context<'_>,
     ) -> Result<Extended> {
-        let Leased { chunk, slot, .. } = self.leased(token)?;
+        let Leased { chunk, slot, lease } = self.leased(token)?;
         let lease_ms = lease_ms.unwrap_or(LEASE_MS_DEFAULT);
         let lane = self.lanes.entry(chunk.id.lane).or_default();
         let begun = lane.begun.get_mut(&chunk.id.first_place);
@@ -62,7 +63,7 @@ impl QueueState {
             self.leases.insert((expires_at, chunk.id, slot));
         }
         self.mark_dirty(chunk.id);
-        Ok(Extended { expires_at, cancelled: false })
+        Ok(Extended { expires_at, cancelled: lease.cancelled })
     }
 
     /// Gives a job back, to be claimed again at once or after a delay.
@@ -72,7 +73,7 @@ impl QueueState {
         delay_ms: Option<u64>,
         context: &mut Context<'_>,
     ) -> Result<Released> {
-        let leased = self.leased(token)?;
+        let leased = self.leased_to_end(token)?;
         let now = context.now;
         let run_at = now.plus_ms(delay_ms.unwrap_or(0));
         if run_at <= now {

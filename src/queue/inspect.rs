@@ -38,7 +38,7 @@ impl QueueState {
         }
     }
 
-    fn slot_view(&mut self, chunk: &Chunk, number: usize) -> Result<JobView> {
+    pub(crate) fn slot_view(&mut self, chunk: &Chunk, number: usize) -> Result<JobView> {
         let Some(slot) = chunk.slots.get(number) else {
             return Err(Error::new(ErrorKind::Corrupt, "the chunk has no such slot"));
         };
@@ -60,6 +60,7 @@ impl QueueState {
                     expires_at: attention_at(&lease),
                     progress: lease.progress,
                     worker: lease.worker,
+                    cancelled: lease.cancelled,
                 });
             }
             SlotProgress::Returned { interruptions, .. } => view.interruptions = interruptions,
@@ -111,21 +112,18 @@ impl QueueState {
     }
 
     /// All queues, by name.
-    pub(crate) fn queues(&mut self) -> Result<Vec<QueueView>> {
+    pub(crate) fn queues(&mut self, now: Timestamp) -> Result<Vec<QueueView>> {
         let mut names: Vec<(Arc<str>, QueueId)> =
             self.queues.by_name.iter().map(|(name, id)| (name.clone(), *id)).collect();
         names.sort();
-        names.into_iter().map(|(_, id)| self.queue_view(id)).collect()
+        names.into_iter().map(|(_, id)| self.queue_view(id, now)).collect()
     }
 
     /// The queue of this name.
-    pub(crate) fn queue(&mut self, name: &str) -> Result<QueueView> {
+    pub(crate) fn queue(&mut self, name: &str, now: Timestamp) -> Result<QueueView> {
         match self.queues.by_name.get(name).copied() {
-            Some(id) => self.queue_view(id),
-            None => Err(Error::new(
-                ErrorKind::NotFound,
-                format!("there is no queue {name:?}; a queue is created by its first job"),
-            )),
+            Some(id) => self.queue_view(id, now),
+            None => Err(no_such_queue(name)),
         }
     }
 
@@ -133,7 +131,7 @@ impl QueueState {
     pub(crate) fn snapshot(&mut self, context: &Context<'_>) -> Result<Snapshot> {
         Ok(Snapshot {
             now: context.now,
-            queues: self.queues()?,
+            queues: self.queues(context.now)?,
             live_bytes: self.draft.live_bytes(),
             disk_bytes: self.draft.store().disk_bytes()?,
             disk: self.draft.store().disk_space()?,
@@ -141,10 +139,12 @@ impl QueueState {
         })
     }
 
-    fn queue_view(&mut self, id: QueueId) -> Result<QueueView> {
-        let mut oldest_ready_at = PerPriority::default();
+    fn queue_view(&mut self, id: QueueId, now: Timestamp) -> Result<QueueView> {
+        let (mut oldest_ready_at, mut rates) = (PerPriority::default(), PerPriority::default());
         for priority in Priority::ALL {
-            oldest_ready_at[priority] = self.oldest_ready_at(LaneId { priority, queue: id })?;
+            let lane = LaneId { priority, queue: id };
+            oldest_ready_at[priority] = self.oldest_ready_at(lane)?;
+            rates[priority] = self.rates(lane, now);
         }
         match self.queues.by_id.get(&id) {
             Some(entry) => Ok(QueueView {
@@ -152,6 +152,7 @@ impl QueueState {
                 paused: entry.paused,
                 counts: entry.counts,
                 oldest_ready_at,
+                rates,
             }),
             None => Err(Error::new(ErrorKind::NotFound, "the queue is gone")),
         }
@@ -180,6 +181,13 @@ impl QueueState {
     }
 }
 
-fn no_such_job(id: JobId) -> Error {
+pub(crate) fn no_such_job(id: JobId) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no job {id}: it is done, or it never was"))
+}
+
+pub(crate) fn no_such_queue(name: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("there is no queue {name:?}; a queue is created by its first job"),
+    )
 }

@@ -14,6 +14,8 @@ pub(crate) struct Lane {
     pub(crate) begun: BTreeMap<u64, Begun>,
     /// Those of them in which a job waits.
     pub(crate) open: BTreeSet<u64>,
+    /// Every job that came into the lane since opening has a place before this one.
+    pub(crate) end: u64,
     /// Every chunk before this place is begun.
     pub(crate) frontier: u64,
     /// By kind: no chunk before this place has a waiting job of it. Saves claims that want few
@@ -46,6 +48,7 @@ impl Lane {
     /// Takes note of a chunk added at the end. True when enough small ones lie there to merge.
     pub(crate) fn note_new_chunk(&mut self, chunk: &Chunk) -> bool {
         let (slots, record_bytes) = (chunk.slots.len(), chunk.record_bytes);
+        self.end = chunk.slots.last().map_or(self.end, |slot| slot.place + 1);
         if slots > SMALL_CHUNK_SLOTS || record_bytes > SMALL_CHUNK_BYTES {
             self.small_run.clear();
             return false;
@@ -98,6 +101,12 @@ impl Lane {
         self.begun.remove(&first_place);
         self.open.remove(&first_place);
         self.oldest = self.oldest.filter(|(oldest, _, _)| *oldest != first_place);
+    }
+
+    /// Forgets a chunk that was removed before anybody had begun it.
+    pub(crate) fn forget_new(&mut self, first_place: u64) {
+        self.forget(first_place);
+        self.small_run.retain(|small| small.first_place != first_place);
     }
 
     /// Takes note that a job waits again in a begun chunk.

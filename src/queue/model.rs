@@ -2,6 +2,8 @@
 //! crashes, failed commits and a clock that jumps both ways. After every group all invariants are
 //! checked in the store, and every job is looked up and compared.
 
+mod removal;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -35,6 +37,9 @@ enum Step {
     Extend { job: Index, old: bool, lease_ms: u64 },
     Release { job: Index, old: bool, delay_ms: u64 },
     Replay { job: Index },
+    Cancel { job: Index },
+    Purge { queue: u8, priority: Option<u8>, states: u8, looks: usize, crash: Option<usize> },
+    RemoveQueue { queue: u8 },
     Commit,
     CommitAndWait { ms: u64 },
     ClockBack { ms: u64 },
@@ -63,6 +68,12 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (any::<Index>(), prop::bool::weighted(0.1), delay)
             .prop_map(|(job, old, delay_ms)| Step::Release { job, old, delay_ms }),
         2 => any::<Index>().prop_map(|job| Step::Replay { job }),
+        3 => any::<Index>().prop_map(|job| Step::Cancel { job }),
+        1 => (0..3u8, choice(5), 0..32u8, 1..60usize, prop::option::weighted(0.3, 0..4usize))
+            .prop_map(|(queue, priority, states, looks, crash)| {
+                Step::Purge { queue, priority, states, looks, crash }
+            }),
+        1 => (0..3u8).prop_map(|queue| Step::RemoveQueue { queue }),
         6 => Just(Step::Commit),
         4 => (1..2_000u64).prop_map(|ms| Step::CommitAndWait { ms }),
         1 => (1..100_000u64).prop_map(|ms| Step::ClockBack { ms }),
@@ -72,7 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the model knows of a job that was not acked.
+/// What the model knows of a job that is not gone.
 #[derive(Clone, Debug)]
 struct Known {
     queue: String,
@@ -89,7 +100,7 @@ struct Known {
 #[derive(Clone, Debug, PartialEq)]
 enum At {
     Waiting,
-    Leased { until: Timestamp },
+    Leased { until: Timestamp, cancelled: bool },
     Timer { due: Timestamp, retry: bool },
     Dead(DeadReason),
 }
@@ -103,7 +114,7 @@ struct Run {
     known: BTreeMap<JobId, Known>,
     /// As of the last commit.
     durable: BTreeMap<JobId, Known>,
-    /// Tokens of jobs that were acked; with the group at work, and as of the last commit.
+    /// Last tokens of jobs that are gone; with the group at work, and as of the last commit.
     gone: Vec<LeaseToken>,
     durable_gone: Vec<LeaseToken>,
     opened_at: Timestamp,
@@ -152,6 +163,11 @@ impl Run {
             Step::Extend { job, old, lease_ms } => self.extend(job, old, lease_ms),
             Step::Release { job, old, delay_ms } => self.release(job, old, delay_ms),
             Step::Replay { job } => self.replay(job),
+            Step::Cancel { job } => self.cancel(job),
+            Step::Purge { queue, priority, states, looks, crash } => {
+                self.purge(queue, priority, states, looks, crash);
+            }
+            Step::RemoveQueue { queue } => self.remove_queue(queue),
             Step::Commit => self.commit(),
             Step::CommitAndWait { ms } => {
                 self.commit();
@@ -225,14 +241,16 @@ impl Run {
         let (now, exact) = (self.now, !self.stepped_back);
         let grace_over = now >= self.opened_at.plus_ms(LEASE_GRACE_MS);
         let mut known = std::mem::take(&mut self.known);
+        known.retain(|id, job| !self.cancelled_is_gone(*id, job));
         for (id, job) in &mut known {
             let view = self.state.job(*id).unwrap_or_else(|error| panic!("lost {job:?}: {error}"));
             match job.at.clone() {
-                At::Leased { until } => match view.state {
+                At::Leased { until, cancelled } => match view.state {
                     JobState::Running => {
                         assert!(now < until || !grace_over || !exact, "{id} kept its lease");
                     }
                     JobState::Ready | JobState::Dead => {
+                        assert!(!cancelled, "{id} came back after it was cancelled");
                         assert!(now >= until || !exact, "{id} lost its lease early");
                         job.interruptions += 1;
                         job.at = match job.interruptions > MAX_INTERRUPTIONS {
@@ -267,17 +285,13 @@ impl Run {
         let known = self.known.clone();
         for (id, job) in &known {
             let view = self.state.job(*id).unwrap_or_else(|error| panic!("lost {job:?}: {error}"));
-            let expected = match job.at {
-                At::Waiting => JobState::Ready,
-                At::Leased { .. } => JobState::Running,
-                At::Timer { retry: true, .. } => JobState::Retrying,
-                At::Timer { retry: false, .. } => JobState::Scheduled,
-                At::Dead(_) => JobState::Dead,
-            };
-            assert_eq!(view.state, expected, "{id} {job:?}");
+            assert_eq!(view.state, job.at.state(), "{id} {job:?}");
             assert_eq!(view.payload, job.payload);
             assert_eq!((&view.queue, view.priority), (&job.queue, job.priority));
             assert_eq!(view.interruptions, job.interruptions, "{id}");
+            if let At::Leased { cancelled, .. } = job.at {
+                assert_eq!(view.running.unwrap().cancelled, cancelled, "{id}");
+            }
             if let At::Dead(reason) = job.at {
                 assert_eq!(view.dead.unwrap().reason, reason);
             } else {
@@ -342,7 +356,7 @@ impl Run {
             assert_eq!((&got.kind, &got.payload), (&job.kind, &job.payload));
             lowest = got.priority;
             job.delivery = got.token.delivery;
-            job.at = At::Leased { until: self.now.plus_ms(LEASE_MS) };
+            job.at = At::Leased { until: self.now.plus_ms(LEASE_MS), cancelled: false };
         }
         let wanted = |job: &&Known| {
             job.at == At::Waiting
@@ -373,9 +387,8 @@ impl Run {
     fn ack(&mut self, job: Index, old: bool) {
         let Some((token, live)) = self.token(job, old) else { return };
         let acked = self.with(|state, context| state.ack(token, context));
-        if expect_live(acked, live).is_some() {
-            self.known.remove(&token.job);
-            self.gone.push(token);
+        if self.ended(token, acked, live).is_some() {
+            self.forget(token.job);
         }
     }
 
@@ -383,7 +396,7 @@ impl Run {
         let Some((token, live)) = self.token(job, old) else { return };
         let failure = Failure { token, error: "boom".to_owned(), retry, retry_in_ms };
         let failed = self.with(|state, context| state.fail(&failure, context));
-        let Some(failed) = expect_live(failed, live) else { return };
+        let Some(failed) = self.ended(token, failed, live) else { return };
         let max_attempts =
             if self.known[&token.job].priority == Priority::Critical { 5 } else { 3 };
         let known = self.known.get_mut(&token.job).unwrap();
@@ -404,25 +417,30 @@ impl Run {
         let Some((token, live)) = self.token(job, old) else { return };
         let extended =
             self.with(|state, context| state.extend(token, Some(lease_ms), Some(50), context));
-        if expect_live(extended, live).is_some() {
-            let until = self.now.plus_ms(lease_ms);
-            self.known.get_mut(&token.job).unwrap().at = At::Leased { until };
+        if let Some(extended) = expect_live(extended, live) {
+            let known = self.known.get_mut(&token.job).unwrap();
+            let At::Leased { cancelled, .. } = known.at else { panic!("{known:?}") };
+            assert_eq!(extended.cancelled, cancelled, "the holder was told wrong");
+            known.at = At::Leased { until: self.now.plus_ms(lease_ms), cancelled };
         }
     }
 
     fn release(&mut self, job: Index, old: bool, delay_ms: u64) {
         let Some((token, live)) = self.token(job, old) else { return };
         let released = self.with(|state, context| state.release(token, Some(delay_ms), context));
-        let Some(released) = expect_live(released, live) else { return };
+        let Some(released) = self.ended(token, released, live) else { return };
         self.known.get_mut(&token.job).unwrap().at = match released.state {
             JobState::Ready => At::Waiting,
             _ => At::Timer { due: released.run_at, retry: false },
         };
     }
 
+    fn any_job(&self, job: Index) -> Option<JobId> {
+        self.known.keys().nth(job.index(self.known.len().max(1))).copied()
+    }
+
     fn replay(&mut self, job: Index) {
-        let known: Vec<JobId> = self.known.keys().copied().collect();
-        let Some(id) = known.get(job.index(known.len().max(1))).copied() else { return };
+        let Some(id) = self.any_job(job) else { return };
         let replayed = self.with(|state, context| state.replay(id, context));
         let known = self.known.get_mut(&id).unwrap();
         match (&known.at, replayed) {

@@ -1,8 +1,8 @@
 //! Opens a queue: reads what memory needs, and nothing of the backlog.
 //!
-//! Read are the one record of `meta`, all of `queues`, all of `progress` (chunks that were begun)
-//! and the first timer. How long that takes depends on the work in progress when the process
-//! ended, never on how many jobs wait.
+//! Read are the one record of `meta`, all of `queues`, all of `progress` (chunks that were begun),
+//! the first timer and the replays of dead letters that are kept. How long that takes depends on
+//! the work in progress when the process ended, never on how many jobs wait.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -58,7 +58,9 @@ impl QueueState {
         state.recover_queues()?;
         state.recover_progress(now)?;
         state.first_timer = state.recover_first_timer()?;
-        state.last_now = now;
+        state.recover_replays(now)?;
+        state.plan_first_sweep(now);
+        (state.last_now, state.opened_at) = (now, now);
         if now < last_commit_at {
             state.clock_stepped_back(now);
         }

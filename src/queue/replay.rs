@@ -1,133 +1,101 @@
-//! Dead letters: listed, looked at, put back to work.
+//! Puts dead letters back to work: one, or many in one call.
+//!
+//! A replay of many takes only letters that had died when it began: each death notes the sequence
+//! that was next, and the replay takes one for itself. So a job that dies again meanwhile is left
+//! alone, whatever the clock does.
 
-use std::ops::Bound;
-
-use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{DeadView, Enqueued, JobId, JobState, JobView, Move, QueueId, validate_range};
-use crate::priority::Priority;
+use crate::job::{Enqueued, JobId, JobState, Move, validate_range};
+use crate::queue::dead_walk::{DeadChoice, DeadWalk, Letter, PORTION, Step};
 use crate::queue::event::Happened;
-use crate::queue::locate::Place;
+use crate::queue::replays::{RATE_PER_S_MAX, RATE_PER_S_MIN, ReplayView};
 use crate::queue::state::{Context, QueueState};
-use crate::store::codec;
-use crate::store::format::DeadRecord;
-use crate::store::key::{self, LaneId};
-use crate::store::{Direction, Tree};
 
-/// Most dead letters on one page.
-pub const PAGE_MAX: usize = 1_000;
-/// A page ends early when its payloads come to this many bytes.
-const PAGE_BYTES_MAX: usize = 4 << 20;
-
-/// Which dead letters to list.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeadQuery {
-    /// Only of this queue.
-    pub queue: Option<String>,
-    /// At most so many, 1 to 1,000.
-    pub limit: usize,
-    /// Go on after a page: its `next_cursor`.
-    pub cursor: Option<String>,
+/// A replay of many dead letters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReplayMany {
+    /// Which.
+    pub choice: DeadChoice,
+    /// At most so many are put back to work.
+    pub limit: Option<u64>,
+    /// At most so many a second, 0.001 to 10,000, by a replay that goes on in the background;
+    /// all at once, before the answer, when `None`.
+    pub rate_per_s: Option<f64>,
+    /// The background replay stops by itself when more than this share of what it has replayed
+    /// died again, 0 to 1.
+    pub max_error_share: Option<f64>,
+    /// Only count what would be replayed.
+    pub dry_run: bool,
 }
 
-/// A page of dead letters.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeadPage {
-    /// The dead letters.
-    pub jobs: Vec<JobView>,
-    /// Where the next page begins; `None` at the end.
-    pub next_cursor: Option<String>,
+/// What a replay of many did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ManyReplayed {
+    /// Dead letters that were meant, up to the limit.
+    pub matched: u64,
+    /// Those put back to work.
+    pub replayed: u64,
+    /// Those left dead because something stood in their way, a unique key in use for one.
+    pub skipped: u64,
+    /// The replay that does it in the background, when a rate was asked for.
+    pub replay: Option<ReplayView>,
 }
 
-impl Default for DeadQuery {
-    /// The first hundred of all queues.
-    fn default() -> Self {
-        DeadQuery { queue: None, limit: 100, cursor: None }
-    }
-}
-
-impl DeadQuery {
+impl ReplayMany {
     /// Checks every field against its limits.
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid), naming the field.
     pub fn validate(&self) -> Result<()> {
-        validate_range("limit", Some(self.limit), 1, PAGE_MAX)?;
-        self.after().map(drop)
+        self.choice.validate()?;
+        validate_range("limit", self.limit, 1, u64::MAX)?;
+        let within = |field, value: Option<f64>, least, most| match value {
+            // Not even equal to itself: validate_range would take it.
+            Some(value) if value.is_nan() => Err(Error::invalid(field, "is not a number")),
+            value => validate_range(field, value, least, most),
+        };
+        within("rate_per_s", self.rate_per_s, RATE_PER_S_MIN, RATE_PER_S_MAX)?;
+        within("max_error_share", self.max_error_share, 0.0, 1.0)?;
+        if self.max_error_share.is_some() && self.rate_per_s.is_none() {
+            return Err(Error::invalid(
+                "max_error_share",
+                "needs rate_per_s: a replay without a rate is over before a job can die again",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A replay of many under way in one call.
+pub(crate) struct ReplayWork {
+    request: ReplayMany,
+    walk: DeadWalk,
+    told: ManyReplayed,
+}
+
+impl ReplayWork {
+    pub(crate) fn new(request: ReplayMany) -> Self {
+        let walk = DeadWalk::new(&request.choice);
+        ReplayWork { request, walk, told: ManyReplayed::default() }
     }
 
-    /// The key that the cursor stands for.
-    fn after(&self) -> Result<Option<Vec<u8>>> {
-        let Some(cursor) = &self.cursor else { return Ok(None) };
-        let mut parts = cursor.splitn(3, '.');
-        let mut number = || parts.next()?.parse::<u64>().ok();
-        let queue = number().and_then(|queue| u32::try_from(queue).ok()).map(QueueId);
-        let died_at = number().map(Timestamp::from_ms);
-        match (queue, died_at, parts.next().and_then(|id| id.parse().ok())) {
-            (Some(queue), Some(died_at), Some(id)) => Ok(Some(key::dead(queue, died_at, id))),
-            _ => Err(Error::invalid(
-                "cursor",
-                format!("{cursor:?} is not a cursor; use next_cursor of the page before"),
-            )),
-        }
+    /// Nothing is moved in this call: it only counts.
+    fn only_counts(&self) -> bool {
+        self.request.dry_run || self.request.rate_per_s.is_some()
+    }
+
+    fn limit_reached(&self) -> bool {
+        let counted = if self.only_counts() { self.told.matched } else { self.told.replayed };
+        self.request.limit.is_some_and(|limit| counted >= limit)
     }
 }
 
 impl QueueState {
-    /// A page of dead letters, by queue and in each by the time they died.
-    pub(crate) fn dead_letters(&mut self, query: &DeadQuery) -> Result<DeadPage> {
-        let mut page = DeadPage { jobs: Vec::new(), next_cursor: None };
-        let (from, until) = match &query.queue {
-            None => (Vec::new(), Bound::Unbounded),
-            Some(name) => {
-                let Some(id) = self.queues.by_name.get(name.as_str()) else { return Ok(page) };
-                (key::queue(*id), Bound::Excluded(key::queue(QueueId(id.0 + 1))))
-            }
-        };
-        let after = query.after()?.filter(|after| *after >= from);
-        let start = after.map_or(Bound::Included(from), Bound::Excluded);
-        // A cursor beyond the queue asked for leaves nothing, and would be no range at all.
-        if let (Bound::Excluded(start), Bound::Excluded(until)) = (&start, &until)
-            && start >= until
-        {
-            return Ok(page);
-        }
-        let scan = self.draft.scan(Tree::Dead, (start, until), Direction::Ascending);
-        let found = scan.take(query.limit + 1).collect::<Result<Vec<_>>>()?;
-        let mut bytes_left = PAGE_BYTES_MAX;
-        let mut last = None;
-        for (key, bytes) in found {
-            if page.jobs.len() == query.limit || bytes_left == 0 {
-                page.next_cursor = last;
-                break;
-            }
-            let Some((queue, died_at, id)) = key::dead_from(&key) else { continue };
-            last = Some(format!("{}.{}.{id}", queue.0, died_at.as_ms()));
-            if let Some((lane, record)) = self.dead_record(&key, id, &bytes)? {
-                let view = self.dead_view(lane, id, died_at, record)?;
-                bytes_left = bytes_left.saturating_sub(view.payload.bytes().len());
-                page.jobs.push(view);
-            }
-        }
-        Ok(page)
-    }
-
-    /// One dead letter.
-    pub(crate) fn dead_letter(&mut self, id: JobId) -> Result<JobView> {
-        let (_, died_at, lane, record, _) = self.find_dead(id)?;
-        self.dead_view(lane, id, died_at, record)
-    }
-
     /// Puts a dead letter back to work: attempts and interruptions begin again, errors are kept.
     pub(crate) fn replay(&mut self, id: JobId, context: &mut Context<'_>) -> Result<Enqueued> {
-        let (key, _, lane, record, bytes) = self.find_dead(id)?;
-        self.check_disk_room(bytes)?;
-        let mut job = record.job;
-        (job.failures, job.interruptions) = (0, 0);
-        self.draft.remove_live(Tree::Dead, key, bytes);
-        self.count(lane, Some(JobState::Dead), Move::Replay)?;
-        self.move_to_lane(lane, id, job, context.now)?;
-        self.tell(lane, Happened::Replayed { id });
+        let letter = self.find_dead(id)?;
+        let lane = letter.lane;
+        self.put_back(letter, None, context)?;
         Ok(Enqueued {
             id,
             state: JobState::Ready,
@@ -137,54 +105,94 @@ impl QueueState {
         })
     }
 
-    fn find_dead(&mut self, id: JobId) -> Result<(Vec<u8>, Timestamp, LaneId, DeadRecord, usize)> {
-        match self.locate(id)? {
-            Some(Place::Dead(died_at)) => {
-                let key = key::dead(id.queue(), died_at, id);
-                if let Some(bytes) = self.draft.get(Tree::Dead, &key)?
-                    && let Some((lane, record)) = self.dead_record(&key, id, &bytes)?
-                {
-                    return Ok((key, died_at, lane, record, bytes.len()));
-                }
+    /// Replays many, or counts them and begins a background replay. `None` when it must be
+    /// applied again to go on.
+    pub(crate) fn replay_many(
+        &mut self,
+        work: &mut ReplayWork,
+        context: &mut Context<'_>,
+    ) -> Result<Option<ManyReplayed>> {
+        if work.walk.died_by.is_none() {
+            if work.request.rate_per_s.is_some() && !work.request.dry_run {
+                self.check_room_for_replay()?;
             }
-            Some(_) => {
-                let message = format!("job {id} is not dead; there is nothing to replay");
-                return Err(Error::new(ErrorKind::Conflict, message));
-            }
-            None => {}
+            work.walk.died_by = Some(match work.request.dry_run {
+                true => self.meta.next_sequence,
+                false => self.next_sequence()?,
+            });
         }
-        Err(Error::new(ErrorKind::NotFound, format!("there is no dead letter {id}")))
+        if !self.replay_portion(work, context)? {
+            return Ok(None);
+        }
+        let mut told = std::mem::take(&mut work.told);
+        if let Some(rate_per_s) = work.request.rate_per_s.filter(|_| !work.request.dry_run) {
+            let mut walk = DeadWalk::new(&work.request.choice);
+            walk.died_by = work.walk.died_by;
+            let replay =
+                self.begin_replay(&work.request, walk, rate_per_s, told.matched, context)?;
+            told.replay = Some(replay);
+        }
+        Ok(Some(told))
     }
 
-    fn dead_record(
-        &mut self,
-        key: &[u8],
-        id: JobId,
-        bytes: &[u8],
-    ) -> Result<Option<(LaneId, DeadRecord)>> {
-        match codec::decode::<DeadRecord>(bytes) {
-            Ok(record) => {
-                let priority = Priority::from_number(record.priority).unwrap_or_default();
-                Ok(Some((LaneId { priority, queue: id.queue() }, record)))
+    /// Goes on until the group is full; true when all letters were looked at.
+    fn replay_portion(&mut self, work: &mut ReplayWork, context: &mut Context<'_>) -> Result<bool> {
+        work.walk.begin_portion();
+        let mut left = PORTION;
+        while !work.limit_reached() {
+            if !work.only_counts() && self.is_full() {
+                return Ok(false);
             }
-            Err(reason) => {
-                self.set_aside(Tree::Dead, key.to_vec(), bytes, &reason)?;
-                Ok(None)
+            let letter = match self.next_letter(&mut work.walk, &mut left)? {
+                Step::Letter(letter) => letter,
+                Step::Pause => return Ok(false),
+                Step::End => return Ok(true),
+            };
+            work.walk.pass();
+            work.told.matched += 1;
+            if work.only_counts() {
+                continue;
+            }
+            match self.put_back(*letter, None, context) {
+                Ok(()) => work.told.replayed += 1,
+                Err(refused) if refused.kind() == ErrorKind::Conflict => work.told.skipped += 1,
+                Err(error) => return Err(after_some(&error, work.told.replayed)),
             }
         }
+        Ok(true)
     }
 
-    pub(crate) fn dead_view(
+    /// Puts a letter back to work, by this background replay if it is one. A refusal changes
+    /// nothing.
+    pub(crate) fn put_back(
         &mut self,
-        lane: LaneId,
-        id: JobId,
-        died_at: Timestamp,
-        record: DeadRecord,
-    ) -> Result<JobView> {
-        let mut view = self.view(lane, id, &record.job, JobState::Dead, died_at)?;
-        // The last attempt is the one it died of, not one that would come next.
-        view.attempt = record.job.failures.max(1);
-        view.dead = Some(DeadView { reason: record.reason, died_at });
-        Ok(view)
+        letter: Letter,
+        replay: Option<u64>,
+        context: &mut Context<'_>,
+    ) -> Result<()> {
+        self.check_disk_room(letter.bytes, context.now)?;
+        let Letter { key, id, lane, record, bytes, .. } = letter;
+        let mut job = record.job;
+        (job.failures, job.interruptions) = (0, 0);
+        job.note_replay(replay);
+        self.draft.remove_live(crate::store::Tree::Dead, key, bytes);
+        self.count(lane, Some(JobState::Dead), Move::Replay)?;
+        self.move_to_lane(lane, id, job, context.now)?;
+        self.tell(lane, Happened::Replayed { id });
+        Ok(())
     }
 }
+
+/// The error that ended a replay half way, with what it had done by then.
+fn after_some(error: &Error, replayed: u64) -> Error {
+    if replayed == 0 || error.kind() == ErrorKind::Poisoned {
+        return error.clone();
+    }
+    Error::new(
+        error.kind(),
+        format!("{error}; {replayed} dead letters were replayed before, call again for the rest"),
+    )
+}
+
+#[cfg(test)]
+mod tests;

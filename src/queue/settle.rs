@@ -146,21 +146,23 @@ impl QueueState {
 
     /// The job is done.
     pub(crate) fn ack(&mut self, token: LeaseToken, context: &mut Context<'_>) -> Result<()> {
-        let leased = self.leased(token)?;
+        let leased = self.leased_to_end(token)?;
         let lane = leased.lane();
         self.count(lane, Some(JobState::Running), Move::Ack)?;
         self.vacate(&leased.chunk, leased.slot);
         if let Some(slot) = leased.chunk.slots.get(leased.slot) {
-            self.forget_job(slot.id, slot.moved, &slot.job.payload);
+            self.forget_job(slot.id, slot.moved, &slot.job)?;
         }
         let duration_ms = context.now.as_ms().saturating_sub(leased.lease.started_ms);
-        self.tell(lane, Happened::Completed { duration_ms });
+        let slot = leased.chunk.slots.get(leased.slot);
+        let detail = slot.and_then(|slot| self.detail(slot.id, &slot.job));
+        self.tell(lane, Happened::Completed { duration_ms, detail });
         Ok(())
     }
 
     /// The job failed: it is tried again later, or it is dead.
     pub(crate) fn fail(&mut self, failure: &Failure, context: &mut Context<'_>) -> Result<Failed> {
-        let leased = self.leased(failure.token)?;
+        let leased = self.leased_to_end(failure.token)?;
         self.fail_leased(&leased, failure, context)
     }
 
@@ -214,8 +216,7 @@ impl QueueState {
     ) -> Result<()> {
         self.count(leased.lane(), Some(JobState::Running), Move::Bury)?;
         self.vacate(&leased.chunk, leased.slot);
-        self.put_dead(leased.lane(), id, job, reason, now);
-        Ok(())
+        self.put_dead(leased.lane(), id, job, reason, now)
     }
 
     /// Makes a waiting job a dead letter, because what it carries can't be read any more.
@@ -239,23 +240,29 @@ impl QueueState {
         remember_error(&mut job, error, now);
         self.count(lane, Some(JobState::Ready), Move::Bury)?;
         self.vacate(chunk, number);
-        self.put_dead(lane, slot.id, job, DeadReason::Damaged, now);
-        Ok(())
+        self.put_dead(lane, slot.id, job, DeadReason::Damaged, now)
     }
 
-    fn put_dead(
+    /// Files a job that left its slot or timer as a dead letter. Its unique key is free now.
+    pub(crate) fn put_dead(
         &mut self,
         lane: LaneId,
         id: JobId,
         job: JobRecord,
         reason: DeadReason,
         now: Timestamp,
-    ) {
-        let record = DeadRecord { priority: lane.priority.number(), reason, job };
+    ) -> Result<()> {
+        self.release_unique_key(id, &job)?;
+        self.forget_expiry(id, &job);
+        let kind = job.kind.clone();
+        self.note_death(&job, now);
+        let sequence = self.meta.next_sequence;
+        let record = DeadRecord { priority: lane.priority.number(), reason, sequence, job };
         self.draft.put_live(Tree::Dead, key::dead(lane.queue, now, id), codec::encode(&record));
         let location = LocationRecord::Dead { died_at_ms: now.as_ms() };
         self.draft.put(Tree::Location, key::job(id), codec::encode(&location));
-        self.tell(lane, Happened::Dead { id, reason });
+        self.tell(lane, Happened::Dead { id, kind, reason });
+        self.hold_number_of_dead(lane.queue)
     }
 
     /// The slot that this token holds.

@@ -28,8 +28,11 @@ use crate::job::{JobId, JobState, Move, Payload, QueueId};
 use crate::priority::PerPriority;
 use crate::queue::chunk::{Chunk, ChunkBuilder, ChunkCache, ChunkSlot};
 use crate::queue::draft::Draft;
-use crate::queue::event::{Event, Happened};
+use crate::queue::event::{Event, Happened, JobDetail};
 use crate::queue::lane::Lane;
+use crate::queue::rates::LastMinute;
+use crate::queue::replays::Replays;
+use crate::queue::retention::Retention;
 use crate::store::codec;
 use crate::store::format::{
     JobRecord, LeaseRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND, PayloadRecord,
@@ -59,7 +62,7 @@ pub(crate) struct QueueState {
     pub(crate) meta: MetaRecord,
     pub(crate) queues: Queues,
     pub(crate) lanes: BTreeMap<LaneId, Lane>,
-    /// Queues with ready jobs, by priority.
+    /// Queues with ready jobs that are not paused, by priority.
     pub(crate) ready: PerPriority<BTreeSet<QueueId>>,
     /// The queue that was served last, by priority: the next one goes first.
     pub(crate) last_served: PerPriority<Option<QueueId>>,
@@ -67,10 +70,22 @@ pub(crate) struct QueueState {
     pub(crate) leases: BTreeSet<(Timestamp, ChunkId, usize)>,
     /// The first timer, if there is one.
     pub(crate) first_timer: Option<Timestamp>,
+    pub(crate) replays: Replays,
+    pub(crate) retention: Retention,
+    /// Bytes that the disk takes before the reserve is touched; `None` where there is no disk.
+    pub(crate) disk_room_bytes: Option<u64>,
     /// Where to go on re-filing timers after the clock stepped back.
     pub(crate) refile_from: Option<Vec<u8>>,
     /// The last time a command was applied with.
     pub(crate) last_now: Timestamp,
+    /// When this state was opened: rates begin there.
+    pub(crate) opened_at: Timestamp,
+    /// The next sequence when this state was opened: every place of then is before it.
+    pub(crate) opened_sequence: u64,
+    /// Bytes of records removed in the last minute.
+    pub(crate) freed_bytes: LastMinute<1>,
+    /// The log asks for each job that is enqueued, started or completed.
+    pub(crate) tells_details: bool,
     pub(crate) cache: ChunkCache,
     /// Lanes with enough small chunks to merge.
     pub(crate) mergeable: BTreeSet<LaneId>,
@@ -81,10 +96,8 @@ pub(crate) struct QueueState {
     events: Vec<Event>,
     /// Set when a record was set aside: the counters must be made anew from what is left.
     pub(crate) needs_recount: bool,
-    /// Set when a job became ready since it was last asked for.
-    pub(crate) became_ready: bool,
-    /// How many bytes of jobs the volume had room for when the group began; `None` without limit.
-    pub(crate) disk_room_bytes: Option<u64>,
+    /// The lanes in which a job became ready since they were last asked for.
+    pub(crate) became_ready: BTreeSet<LaneId>,
 }
 
 /// All queues, by number and by name.
@@ -99,6 +112,8 @@ pub(crate) struct QueueEntry {
     pub(crate) name: Arc<str>,
     pub(crate) paused: bool,
     pub(crate) counts: PerPriority<StateCounts>,
+    /// What happened in the last minute; see [`QueueState::rates`].
+    pub(crate) happened: PerPriority<LastMinute<4>>,
 }
 
 impl QueueState {
@@ -106,15 +121,21 @@ impl QueueState {
         QueueState {
             config,
             draft,
-            meta,
             queues: Queues::default(),
             lanes: BTreeMap::new(),
             ready: PerPriority::default(),
             last_served: PerPriority::default(),
             leases: BTreeSet::new(),
             first_timer: None,
+            replays: Replays::default(),
+            retention: Retention::default(),
+            disk_room_bytes: None,
             refile_from: None,
             last_now: Timestamp::default(),
+            opened_at: Timestamp::default(),
+            opened_sequence: meta.next_sequence,
+            freed_bytes: LastMinute::default(),
+            tells_details: false,
             cache: ChunkCache::default(),
             mergeable: BTreeSet::new(),
             building: BTreeMap::new(),
@@ -122,9 +143,9 @@ impl QueueState {
             dirty_chunk_bytes: 0,
             dirty_queues: BTreeSet::new(),
             events: Vec::new(),
+            meta,
             needs_recount: false,
-            became_ready: false,
-            disk_room_bytes: None,
+            became_ready: BTreeSet::new(),
         }
     }
 
@@ -142,29 +163,6 @@ impl QueueState {
         self.draft.bytes() + self.dirty_chunk_bytes + building
     }
 
-    /// Tells how many bytes of jobs there is room for. Before each group.
-    pub(crate) fn set_disk_room(&mut self, bytes: Option<u64>) {
-        self.disk_room_bytes = bytes;
-    }
-
-    /// Refuses jobs of so many bytes when they would touch what is kept of the volume.
-    pub(crate) fn check_disk_room(&self, bytes: usize) -> Result<()> {
-        let Some(room_bytes) = self.disk_room_bytes else { return Ok(()) };
-        if (self.pending_bytes() + bytes) as u64 <= room_bytes {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::DiskFull,
-            format!(
-                "the volume of {} has no room for more jobs: what is left, {} bytes, is kept for \
-                 acks and fails; drain the queue, grow the volume or lower \
-                 PULK_DISK_RESERVE_BYTES",
-                self.config.data_dir.display(),
-                self.config.disk_reserve_bytes
-            ),
-        ))
-    }
-
     /// The writes of the group, all of them; the next command begins a new group.
     pub(crate) fn finish_group(&mut self, now: Timestamp) -> WriteSet {
         self.seal_all();
@@ -177,6 +175,7 @@ impl QueueState {
             }
         }
         self.dirty_chunk_bytes = 0;
+        self.write_replays();
         for id in std::mem::take(&mut self.dirty_queues) {
             if let Some(entry) = self.queues.by_id.get(&id) {
                 let record = QueueRecord {
@@ -190,6 +189,7 @@ impl QueueState {
         if !self.draft.is_empty() {
             self.meta.last_commit_ms = now.as_ms();
             self.draft.put(Tree::Meta, key::META.to_vec(), codec::encode(&self.meta));
+            self.freed_bytes.add(now, 0, self.draft.freed_bytes());
             let live_bytes = self.draft.live_bytes().to_be_bytes();
             self.draft.put(
                 Tree::Meta,
@@ -206,8 +206,26 @@ impl QueueState {
     }
 
     pub(crate) fn tell(&mut self, lane: LaneId, what: Happened) {
+        self.rate(lane, &what);
         let queue = self.queue_name(lane.queue);
-        self.events.push(Event { queue, priority: lane.priority, what });
+        self.events.push(Event { queue, priority: Some(lane.priority), what });
+    }
+
+    /// Tells what happened to a queue as a whole.
+    pub(crate) fn tell_of_queue(&mut self, queue: QueueId, what: Happened) {
+        let queue = self.queue_name(queue);
+        self.events.push(Event { queue, priority: None, what });
+    }
+
+    /// Tells what a background replay did; its queue is the one it is about, if it is about one.
+    pub(crate) fn tell_of_replay(&mut self, queue: Arc<str>, what: Happened) {
+        self.events.push(Event { queue, priority: None, what });
+    }
+
+    /// Which job an event is about, if the log wants to know.
+    pub(crate) fn detail(&self, id: JobId, job: &JobRecord) -> Option<Box<JobDetail>> {
+        let detail = || JobDetail { id, kind: job.kind.clone(), attempt: job.failures + 1 };
+        self.tells_details.then(|| Box::new(detail()))
     }
 
     /// Remembers that the progress of a chunk must be written with the group.
@@ -263,9 +281,11 @@ impl QueueState {
         if let Some(to) = to {
             *counts.of_mut(to) += 1;
         }
-        if counts.ready > 0 {
+        if counts.ready > 0 && !entry.paused {
             self.ready[lane.priority].insert(lane.queue);
-            self.became_ready |= to == Some(JobState::Ready);
+            if to == Some(JobState::Ready) {
+                self.became_ready.insert(lane);
+            }
         } else {
             self.ready[lane.priority].remove(&lane.queue);
         }
@@ -361,15 +381,29 @@ impl QueueState {
         self.draft.remove_live(id.lane.tree(), id.key(), chunk.record_bytes);
     }
 
-    /// Removes what a finished job leaves outside its slot.
-    pub(crate) fn forget_job(&mut self, id: JobId, moved: bool, payload: &PayloadRecord) {
+    /// Removes what a job that is gone leaves outside its slot, timer or dead letter.
+    pub(crate) fn forget_job(&mut self, id: JobId, moved: bool, job: &JobRecord) -> Result<()> {
         if moved {
             self.draft.remove(Tree::Location, key::job(id));
         }
+        self.forget_payload(id, &job.payload)?;
+        self.release_unique_key(id, job)?;
+        self.forget_expiry(id, job);
+        Ok(())
+    }
+
+    /// Removes the parts of a payload, if it has any.
+    pub(crate) fn forget_payload(&mut self, id: JobId, payload: &PayloadRecord) -> Result<()> {
         for part in 0..payload.parts() {
+            let key = key::payload_part(id, part);
+            // Where a part was ever set aside, one may be missing, and must not be counted twice.
+            if self.meta.damaged_records > 0 && self.draft.get(Tree::Payload, &key)?.is_none() {
+                continue;
+            }
             let bytes = self.payload_part_bytes(payload, part);
-            self.draft.remove_live(Tree::Payload, key::payload_part(id, part), bytes);
+            self.draft.remove_live(Tree::Payload, key, bytes);
         }
+        Ok(())
     }
 
     fn payload_part_bytes(&self, payload: &PayloadRecord, part: u16) -> usize {
@@ -425,7 +459,8 @@ impl Queues {
         counts: PerPriority<StateCounts>,
     ) {
         self.by_name.insert(name.clone(), id);
-        self.by_id.insert(id, QueueEntry { name, paused, counts });
+        let happened = PerPriority::default();
+        self.by_id.insert(id, QueueEntry { name, paused, counts, happened });
     }
 
     pub(crate) fn ready_jobs(&self, lane: LaneId) -> u64 {

@@ -36,13 +36,16 @@ impl QueueState {
         let more_refiling = self.refile_timers(context.now)?;
         let more_leases = self.end_leases(context)?;
         let more_timers = self.fire_timers(context.now)?;
-        Ok(more_refiling || more_leases || more_timers)
+        let more_replays = self.move_replays_on(context)?;
+        let more_sweeping = self.sweep_dead(context.now)?;
+        Ok(more_refiling || more_leases || more_timers || more_replays || more_sweeping)
     }
 
     /// The next moment at which [`tick`](Self::tick) has something to do.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let first_lease = self.leases.first().map(|(moment, _, _)| *moment);
-        first_lease.into_iter().chain(self.first_timer).min()
+        let dead_letters = self.replays.next_due().into_iter().chain(self.retention.next_sweep);
+        first_lease.into_iter().chain(self.first_timer).chain(dead_letters).min()
     }
 
     // ---- leases ----
@@ -74,6 +77,9 @@ impl QueueState {
     fn end_lease(&mut self, leased: &Leased, context: &mut Context<'_>) -> Result<()> {
         let Some(slot) = leased.chunk.slots.get(leased.slot) else { return Ok(()) };
         let (id, lane, now) = (slot.id, leased.lane(), context.now);
+        if leased.lease.cancelled {
+            return self.end_cancelled(leased);
+        }
         if leased.lease.timeout_at_ms.is_some_and(|timeout_at_ms| timeout_at_ms <= now.as_ms()) {
             let timeout_ms = slot.job.timeout_ms.unwrap_or_default();
             let failure = Failure {
@@ -172,6 +178,7 @@ impl QueueState {
             }
         }
         self.leases.extend(leases);
+        self.replays.clock_stepped_back(now);
         self.refile_from = Some(Vec::new());
     }
 

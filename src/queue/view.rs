@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::job::StateCounts;
 use crate::priority::PerPriority;
+use crate::queue::rates::Rates;
 use crate::store::DiskSpace;
 
 /// A queue as a reader sees it.
@@ -16,6 +17,8 @@ pub struct QueueView {
     pub counts: PerPriority<StateCounts>,
     /// Since when the oldest ready job of each priority has been ready.
     pub oldest_ready_at: PerPriority<Option<Timestamp>>,
+    /// What happened a second in the last minute, by priority.
+    pub rates: PerPriority<Rates>,
 }
 
 /// What metrics and health show of the whole.

@@ -11,6 +11,11 @@
 //! | dead | queue · died at · job | [`DeadRecord`] | truth |
 //! | location | job | [`LocationRecord`] | an index |
 //! | payload | job · part | raw bytes, kind [`PAYLOAD_PART_KIND`] | truth |
+//! | unique | 0 · queue · key | [`UniqueRecord`] | an index |
+//! | unique | 1 · queue · key | [`IdempotencyRecord`] | truth |
+//! | expiry | moment · what · job, or queue and key | empty | an index |
+//! | results | job | [`ResultRecord`] | truth |
+//! | replays | number | [`ReplayRecord`] | truth |
 //! | damaged | tree · key | the bytes as found | |
 //!
 //! A job lies in exactly one of: a ready slot that is not gone, a timer, a dead letter (I1).
@@ -111,6 +116,36 @@ pub(crate) struct JobRecord {
     pub(crate) deliveries: u32,
     /// The last failures, oldest first.
     pub(crate) errors: Vec<ErrorRecord>,
+    /// What few jobs have; the others pay one byte for it.
+    pub(crate) seldom: Option<Box<SeldomRecord>>,
+}
+
+/// What few jobs have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SeldomRecord {
+    /// Its unique key, held while it lives and is not dead.
+    pub(crate) unique: Option<UniqueKeyRecord>,
+    /// It becomes a dead letter when no worker has started it by then.
+    pub(crate) expires_ms: Option<u64>,
+    /// The replay of many that put it back to work last.
+    pub(crate) replay: Option<u64>,
+}
+
+impl JobRecord {
+    /// It is put back to work, by this background replay if by one. It does not expire any more.
+    pub(crate) fn note_replay(&mut self, replay: Option<u64>) {
+        let mut seldom = self.seldom.take().unwrap_or_default();
+        (seldom.expires_ms, seldom.replay) = (None, replay);
+        self.seldom = (*seldom != SeldomRecord::default()).then_some(seldom);
+    }
+}
+
+/// A job's unique key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct UniqueKeyRecord {
+    pub(crate) key: String,
+    /// From then on the key is free, whatever the job does.
+    pub(crate) until_ms: Option<u64>,
 }
 
 /// What a job carries, or how much of it lies in parts.
@@ -181,6 +216,8 @@ pub(crate) struct LeaseRecord {
     pub(crate) timeout_at_ms: Option<u64>,
     pub(crate) worker: Option<String>,
     pub(crate) progress: Option<u8>,
+    /// Somebody cancelled the job: it is gone when the lease ends, in whatever way.
+    pub(crate) cancelled: bool,
 }
 
 /// A job that waits for a moment.
@@ -207,6 +244,8 @@ pub(crate) enum Wait {
 pub(crate) struct DeadRecord {
     pub(crate) priority: u8,
     pub(crate) reason: DeadReason,
+    /// The sequence that was next when it died: what began with a later one does not mean it.
+    pub(crate) sequence: u64,
     pub(crate) job: JobRecord,
 }
 
@@ -216,6 +255,67 @@ pub(crate) enum LocationRecord {
     Ready { priority: u8, place: u64 },
     Timer { due_ms: u64 },
     Dead { died_at_ms: u64 },
+}
+
+/// Who holds a unique key.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct UniqueRecord {
+    pub(crate) job: u128,
+    pub(crate) until_ms: Option<u64>,
+}
+
+/// The answer that an idempotency key stands for. Queue, priority and birth are in the id.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct IdempotencyRecord {
+    pub(crate) job: u128,
+    pub(crate) run_at_ms: u64,
+    pub(crate) until_ms: u64,
+}
+
+/// What an acked job gave back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ResultRecord {
+    pub(crate) kind: String,
+    pub(crate) priority: u8,
+    pub(crate) attempt: u32,
+    pub(crate) finished_ms: u64,
+    pub(crate) until_ms: u64,
+    /// The text of one JSON value.
+    pub(crate) result: Bytes,
+}
+
+/// A replay of many dead letters, a few at a time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ReplayRecord {
+    pub(crate) queue: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) reason: Option<DeadReason>,
+    pub(crate) error: Option<String>,
+    /// The letters still to look at, the next one last; none when the filter alone chooses.
+    pub(crate) ids: Option<Vec<u128>>,
+    pub(crate) limit: Option<u64>,
+    pub(crate) rate_per_s: f64,
+    pub(crate) max_error_share: Option<f64>,
+    pub(crate) matched: u64,
+    pub(crate) replayed: u64,
+    pub(crate) skipped: u64,
+    pub(crate) died_again: u64,
+    pub(crate) started_ms: u64,
+    /// Only letters whose sequence is not above this one are meant.
+    pub(crate) died_by: u64,
+    /// When the next letter is due.
+    pub(crate) next_ms: u64,
+    pub(crate) end: Option<ReplayEnd>,
+    /// Dead letters up to this key have been looked at.
+    pub(crate) after: Option<Bytes>,
+}
+
+/// How and when a replay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum ReplayEnd {
+    Done { ended_ms: u64 },
+    Stopped { ended_ms: u64 },
+    Cancelled { ended_ms: u64 },
 }
 
 impl Record for MetaRecord {
@@ -239,172 +339,18 @@ impl Record for DeadRecord {
 impl Record for LocationRecord {
     const KIND: u8 = 7;
 }
+impl Record for UniqueRecord {
+    const KIND: u8 = 9;
+}
+impl Record for IdempotencyRecord {
+    const KIND: u8 = 10;
+}
+impl Record for ResultRecord {
+    const KIND: u8 = 11;
+}
+impl Record for ReplayRecord {
+    const KIND: u8 = 12;
+}
 
 #[cfg(test)]
-mod tests {
-    //! Format 1, byte by byte. These bytes lie on disks: when one of them must change, the
-    //! format gets a new version.
-
-    use std::fmt::Debug;
-
-    use super::*;
-    use crate::store::codec::{decode, encode};
-
-    fn job() -> JobRecord {
-        JobRecord {
-            kind: "mail".to_owned(),
-            payload: PayloadRecord::Json(Bytes::from_static(b"{}")),
-            headers: vec![("a".to_owned(), "b".to_owned())],
-            max_attempts: 3,
-            max_interruptions: 5,
-            retry: Some(RetryPolicy { base_ms: 1_000, max_ms: 3_600_000, jitter: 0.5 }),
-            timeout_ms: Some(60_000),
-            failures: 1,
-            interruptions: 2,
-            deliveries: 4,
-            errors: vec![ErrorRecord {
-                attempt: 1,
-                failed_at_ms: 1_800_000_000_000,
-                error: "no".to_owned(),
-            }],
-        }
-    }
-
-    #[track_caller]
-    fn golden<T: Record + PartialEq + Debug>(record: T, hex: &str) {
-        let bytes = encode(&record);
-        let written: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(written, hex);
-        assert_eq!(decode::<T>(&bytes).unwrap(), record);
-    }
-
-    #[test]
-    fn records_of_format_1_keep_their_bytes() {
-        golden(
-            MetaRecord {
-                store_id: 1 << 100,
-                next_sequence: 300,
-                next_queue: 2,
-                damaged_records: 0,
-                last_commit_ms: 1_800_000_000_000,
-            },
-            "0101167ac7c7fe00000000000000000000000010000000fb2c010200fd00505c18a3010000",
-        );
-    }
-
-    #[test]
-    fn a_queue_of_format_1_keeps_its_bytes() {
-        let counts = PerPriority::from_fn(|priority| StateCounts {
-            scheduled: 1,
-            ready: 2,
-            running: 3,
-            retrying: 4,
-            dead: 1_000 * u64::from(priority.number()),
-        });
-        golden(
-            QueueRecord { name: "mails".to_owned(), paused: true, counts },
-            "\
-             01020cf499b7056d61696c7301010203040001020304fbe80301020304fbd00701020304fbb80b\
-             01020304fba00f",
-        );
-    }
-
-    #[test]
-    fn a_chunk_of_format_1_keeps_its_bytes() {
-        let born = Origin::Born { offset_ms: 7 };
-        let moved = Origin::Moved { id: 1 << 90, ready_at_ms: 1_800_000_000_000 };
-        let large = JobRecord {
-            payload: PayloadRecord::BinaryParts { bytes: 1 << 20 },
-            ..JobRecord::default()
-        };
-        let json = JobRecord {
-            payload: PayloadRecord::JsonParts { bytes: 9_000 },
-            ..JobRecord::default()
-        };
-        let binary = JobRecord {
-            payload: PayloadRecord::Binary(Bytes::from_static(&[0, 255])),
-            ..JobRecord::default()
-        };
-        let slots = vec![
-            SlotRecord { place_offset: 0, origin: born, job: job() },
-            SlotRecord { place_offset: 1, origin: moved, job: large },
-            SlotRecord { place_offset: 300, origin: born, job: json },
-            SlotRecord { place_offset: 70_000, origin: born, job: binary },
-        ];
-        golden(
-            ChunkRecord { shard: 2, base_ms: 1_800_000_000_000, slots },
-            "\
-             01031c84ffcc02fd00505c18a301000004000007046d61696c00027b7d0101610162030501fbe8\
-             03fc80ee3600000000000000e03f01fb60ea0102040101fd00505c18a3010000026e6f0101fe00\
-             000000000000000000000400000000fd00505c18a30100000003fc000010000000000000000000\
-             00fb2c0100070002fb2823000000000000000000fc70110100000700010200ff00000000000000\
-             0000",
-        );
-    }
-
-    #[test]
-    fn progress_of_format_1_keeps_its_bytes() {
-        let lease = LeaseRecord {
-            delivery: 3,
-            interruptions: 1,
-            started_ms: 1_800_000_000_000,
-            deadline_ms: 1_800_000_030_000,
-            lease_ms: 30_000,
-            timeout_at_ms: Some(1_800_000_060_000),
-            worker: Some("w".to_owned()),
-            progress: Some(40),
-        };
-        let slots = vec![
-            SlotProgress::Waiting,
-            SlotProgress::Returned { deliveries: 2, interruptions: 1 },
-            SlotProgress::Leased(lease),
-            SlotProgress::Gone,
-        ];
-        golden(
-            ProgressRecord { slots },
-            "\
-             0104a5ca0eef0400010201020301fd00505c18a3010000fd30c55c18a3010000fb307501fd603a\
-             5d18a3010000010177012803",
-        );
-    }
-
-    #[test]
-    fn timers_of_format_1_keep_their_bytes() {
-        let at = TimerRecord { priority: 0, wait: Wait::At, job: JobRecord::default() };
-        golden(at, "01054f6454710000000000000000000000000000");
-        let after = Wait::After { since_ms: 1_800_000_000_000 };
-        golden(
-            TimerRecord { priority: 1, wait: after, job: JobRecord::default() },
-            "0105f82fbe660101fd00505c18a3010000000000000000000000000000",
-        );
-        let retry = Wait::Retry { since_ms: 1_800_000_000_000 };
-        golden(
-            TimerRecord { priority: 4, wait: retry, job: job() },
-            "\
-             010533f379ea0402fd00505c18a3010000046d61696c00027b7d0101610162030501fbe803fc80\
-             ee3600000000000000e03f01fb60ea0102040101fd00505c18a3010000026e6f",
-        );
-    }
-
-    #[test]
-    fn dead_letters_of_format_1_keep_their_bytes() {
-        let dead = |reason| DeadRecord { priority: 2, reason, job: JobRecord::default() };
-        golden(dead(DeadReason::Exhausted), "01069bca47810200000000000000000000000000");
-        golden(dead(DeadReason::Rejected), "01061e13d15c0201000000000000000000000000");
-        golden(dead(DeadReason::Crashed), "0106d07f1be10202000000000000000000000000");
-        golden(dead(DeadReason::Damaged), "010655a68d3c0203000000000000000000000000");
-    }
-
-    #[test]
-    fn locations_of_format_1_keep_their_bytes() {
-        golden(LocationRecord::Ready { priority: 3, place: 70_000 }, "01079c9e279f0003fc70110100");
-        golden(
-            LocationRecord::Timer { due_ms: 1_800_000_000_000 },
-            "0107d4f1251701fd00505c18a3010000",
-        );
-        golden(
-            LocationRecord::Dead { died_at_ms: 1_800_000_000_000 },
-            "0107d74a12fc02fd00505c18a3010000",
-        );
-    }
-}
+mod golden;

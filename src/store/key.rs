@@ -108,6 +108,26 @@ pub(crate) fn payload_part_from(key: &[u8]) -> Option<(JobId, u16)> {
     Some((job_from(id)?, u16::from_be_bytes(*part)))
 }
 
+/// `0 u8 · queue u32 · key`, in [`Tree::Unique`].
+pub(crate) fn unique(queue: QueueId, unique_key: &str) -> Vec<u8> {
+    [&[0][..], &queue.0.to_be_bytes(), unique_key.as_bytes()].concat()
+}
+
+/// `moment ms u64 · 0 u8 · job u128`, in [`Tree::Expiry`]: a job that must have been started.
+pub(crate) fn job_expiry(moment: Timestamp, id: JobId) -> Vec<u8> {
+    [&moment.as_ms().to_be_bytes()[..], &[0], &job(id)].concat()
+}
+
+/// `number u64`, in [`Tree::Replays`].
+pub(crate) fn replay(number: u64) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+pub(crate) fn replay_from(key: &[u8]) -> Option<u64> {
+    let (number, rest) = take_u64(key)?;
+    rest.is_empty().then_some(number)
+}
+
 /// `place of the tree in Tree::ALL u8 · the key it had there`, in [`Tree::Damaged`].
 pub(crate) fn damaged(tree: Tree, key: &[u8]) -> Vec<u8> {
     let number = Tree::ALL.iter().position(|each| *each == tree).unwrap_or_default();
@@ -171,6 +191,7 @@ mod tests {
             prop_assert!(dead_from(&key).is_none() || key.len() == 28);
             prop_assert!(payload_part_from(&key).is_none() || key.len() == 18);
             prop_assert!(queue_from(&key).is_none() || key.len() == 4);
+            prop_assert!(replay_from(&key).is_none_or(|number| replay(number) == key));
         }
     }
 }

@@ -50,6 +50,16 @@ pub async fn a_more_urgent_job_always_comes_first(queue: &Harness) {
     assert_eq!(got, [Priority::Critical, Priority::Bulk]);
 }
 
+pub async fn a_wanted_kind_is_found_behind_a_long_line_of_others(queue: &Harness) {
+    // More chunks than one look goes through, and unwanted jobs at the next priority as well.
+    let other = NewJob::new("other").payload(Payload::Binary(vec![7; 8_000].into()));
+    queue.enqueue_many(vec![other.clone(); 300]).await.unwrap();
+    queue.put(other.priority(Priority::Low)).await;
+    let wanted = queue.put(NewJob::new("wanted").priority(Priority::Bulk)).await;
+    let claim = Claim { kinds: vec!["wanted".into()], ..Claim::default() };
+    assert_eq!(ids(&queue.claim(claim).await.unwrap().jobs), [wanted]);
+}
+
 pub async fn queues_of_one_priority_take_turns(queue: &Harness) {
     for name in ["a", "b", "c"] {
         queue.enqueue_many(vec![NewJob::new("mail").queue(name); 10]).await.unwrap();

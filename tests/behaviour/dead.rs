@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use pulk::queue::{DeadQuery, Failed, Failure};
+use pulk::dead_letter::DeadReason;
+use pulk::queue::{DeadFilter, DeadQuery, Failed, Failure};
 use pulk::{ErrorKind, JobId, JobState, NewJob, Payload, Priority, RunAt};
 
 use crate::door::claim_in;
@@ -10,7 +11,7 @@ use crate::harness::Harness;
 use crate::{now, state_of};
 
 /// Enqueues so many jobs and lets all of them die, the last one first.
-async fn bury(queue: &Harness, name: &str, count: usize) -> Vec<JobId> {
+pub async fn bury(queue: &Harness, name: &str, count: usize) -> Vec<JobId> {
     let mut ids = queue.enqueue_many(vec![NewJob::new("mail").queue(name); count]).await.unwrap();
     let claim = pulk::queue::Claim { limit: count, ..claim_in(name) };
     let mut jobs = queue.claim(claim).await.unwrap().jobs;
@@ -22,6 +23,11 @@ async fn bury(queue: &Harness, name: &str, count: usize) -> Vec<JobId> {
     }
     ids.reverse();
     ids
+}
+
+/// All dead letters of a queue.
+pub fn of_queue(name: &str) -> DeadFilter {
+    DeadFilter { queue: Some(name.into()), ..DeadFilter::default() }
 }
 
 /// All pages of a query, one after the other.
@@ -58,7 +64,7 @@ pub async fn a_page_of_one_queue_holds_no_other(queue: &Harness) {
     bury(queue, "a", 3).await;
     let mut b = bury(queue, "b", 5).await;
     bury(queue, "c", 3).await;
-    let of = |name: &str| DeadQuery { queue: Some(name.into()), limit: 2, cursor: None };
+    let of = |name: &str| DeadQuery { filter: of_queue(name), limit: 2, cursor: None };
     let mut got: Vec<JobId> = pages(queue, of("b")).await.into_iter().flatten().collect();
     got.sort_unstable();
     b.sort_unstable();
@@ -171,4 +177,45 @@ pub async fn a_bad_page_names_the_field(queue: &Harness) {
         let query = DeadQuery { cursor: Some(cursor.into()), ..default() };
         assert_eq!(refused(query).await, "cursor");
     }
+}
+
+pub async fn each_part_of_a_filter_is_kept(queue: &Harness) {
+    let mails = bury(queue, "a/b", 3).await;
+    let sms = queue.put_dead(NewJob::new("sms").queue("a/b")).await;
+    bury(queue, "other", 2).await;
+    let crashing = NewJob { max_attempts: Some(1), ..NewJob::new("sms").queue("c") };
+    queue.put(crashing).await;
+    let job = queue.take("c").await;
+    let error = "50 % & nothing + more?".to_owned();
+    let failure = Failure { token: job.token, error, retry: true, retry_in_ms: None };
+    queue.fail(failure).await.unwrap();
+
+    let found = async |filter: DeadFilter| {
+        let query = DeadQuery { filter, ..DeadQuery::default() };
+        let jobs = queue.dead_letters(query).await.unwrap().jobs;
+        jobs.into_iter().map(|job| job.id).collect::<HashSet<_>>()
+    };
+    let all = DeadFilter::default;
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(found(DeadFilter { kind: some("sms"), ..of_queue("a/b") }).await, [sms].into());
+    let mail = DeadFilter { kind: some("mail"), ..of_queue("a/b") };
+    assert_eq!(found(mail).await, mails.into_iter().collect());
+    assert_eq!(found(DeadFilter { error: some("& nothing +"), ..all() }).await, [job.id].into());
+    let reason = Some(DeadReason::Exhausted);
+    assert_eq!(found(DeadFilter { reason, ..all() }).await, [job.id].into());
+    assert_eq!(found(DeadFilter { error: some("hope"), ..all() }).await.len(), 6);
+    assert_eq!(found(DeadFilter { error: some("hope"), ..of_queue("c") }).await.len(), 0);
+}
+
+pub async fn a_deleted_letter_is_gone(queue: &Harness) {
+    let payload = Payload::Binary(vec![7; 100_000].into());
+    let id = queue.put_dead(NewJob::new("mail").payload(payload)).await;
+    queue.delete_dead_letter(id).await.unwrap();
+    assert_eq!(state_of(queue, id).await, None);
+    let again = queue.delete_dead_letter(id).await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::NotFound);
+    let alive = queue.put(NewJob::new("mail")).await;
+    let refused = queue.delete_dead_letter(alive).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert_eq!(state_of(queue, alive).await, Some(JobState::Ready));
 }

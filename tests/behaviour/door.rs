@@ -2,14 +2,16 @@
 
 use pulk::job::Enqueued;
 use pulk::queue::{
-    Claim, Claimed, ClaimedJob, DeadPage, DeadQuery, Extended, Failed, Failure, QueueView,
-    Released, Settle, SettleOutcome,
+    Cancelled, Claim, Claimed, ClaimedJob, DeadEdit, DeadPage, DeadPurged, DeadQuery, Extended,
+    Failed, Failure, ManyReplayed, PurgeDead, QueueView, Released, ReplayMany, ReplayView, Settle,
+    SettleOutcome,
 };
 use pulk::{
     ErrorKind, JobId, JobState, JobView, LeaseToken, NewJob, Queue, Result, RunAt, Timestamp,
 };
 use tokio::task::JoinHandle;
 
+use crate::http_dead as dead;
 use crate::http_door as http;
 use crate::node::{Http, post_head, within};
 
@@ -93,10 +95,17 @@ impl Door {
         }
     }
 
+    pub async fn cancel(&self, id: JobId) -> Result<Cancelled> {
+        match self {
+            Door::Embedded(queue) => queue.cancel(id).await,
+            Door::Http(node, _) => http::cancel(node, id).await,
+        }
+    }
+
     pub async fn dead_letters(&self, query: DeadQuery) -> Result<DeadPage> {
         match self {
             Door::Embedded(queue) => queue.dead_letters(query).await,
-            Door::Http(node, _) => http::dead_letters(node, &query).await,
+            Door::Http(node, _) => dead::dead_letters(node, &query).await,
         }
     }
 
@@ -107,10 +116,59 @@ impl Door {
         }
     }
 
+    pub async fn edit_dead_letter(&self, id: JobId, edit: DeadEdit) -> Result<JobView> {
+        match self {
+            Door::Embedded(queue) => queue.edit_dead_letter(id, edit).await,
+            Door::Http(node, _) => dead::edit_dead_letter(node, id, &edit).await,
+        }
+    }
+
+    pub async fn delete_dead_letter(&self, id: JobId) -> Result<()> {
+        match self {
+            Door::Embedded(queue) => queue.delete_dead_letter(id).await,
+            Door::Http(node, _) => dead::delete_dead_letter(node, id).await,
+        }
+    }
+
+    pub async fn purge_dead_letters(&self, purge: PurgeDead) -> Result<DeadPurged> {
+        match self {
+            Door::Embedded(queue) => queue.purge_dead_letters(purge).await,
+            Door::Http(node, _) => dead::purge_dead_letters(node, &purge).await,
+        }
+    }
+
     pub async fn replay(&self, id: JobId) -> Result<Enqueued> {
         match self {
             Door::Embedded(queue) => queue.replay(id).await,
-            Door::Http(node, _) => http::replay(node, id).await,
+            Door::Http(node, _) => dead::replay(node, id).await,
+        }
+    }
+
+    pub async fn replay_many(&self, replay: ReplayMany) -> Result<ManyReplayed> {
+        match self {
+            Door::Embedded(queue) => queue.replay_many(replay).await,
+            Door::Http(node, _) => dead::replay_many(node, &replay).await,
+        }
+    }
+
+    pub async fn replays(&self) -> Result<Vec<ReplayView>> {
+        match self {
+            Door::Embedded(queue) => queue.replays().await,
+            Door::Http(node, _) => dead::replays(node).await,
+        }
+    }
+
+    pub async fn replay_status(&self, id: u64) -> Result<ReplayView> {
+        match self {
+            Door::Embedded(queue) => queue.replay_status(id).await,
+            Door::Http(node, _) => dead::replay_status(node, id).await,
+        }
+    }
+
+    pub async fn cancel_replay(&self, id: u64) -> Result<ReplayView> {
+        match self {
+            Door::Embedded(queue) => queue.cancel_replay(id).await,
+            Door::Http(node, _) => dead::cancel_replay(node, id).await,
         }
     }
 
@@ -125,6 +183,30 @@ impl Door {
         match self {
             Door::Embedded(queue) => queue.queue(name).await,
             Door::Http(node, _) => http::queue(node, name).await,
+        }
+    }
+    pub async fn pause(&self, name: &str) -> Result<QueueView> {
+        match self {
+            Door::Embedded(queue) => queue.pause(name).await,
+            Door::Http(node, _) => http::switch(node, name, "pause").await,
+        }
+    }
+
+    pub async fn resume(&self, name: &str) -> Result<QueueView> {
+        match self {
+            Door::Embedded(queue) => queue.resume(name).await,
+            Door::Http(node, _) => http::switch(node, name, "resume").await,
+        }
+    }
+
+    /// All metrics as text.
+    pub async fn metrics(&self) -> String {
+        match self {
+            Door::Embedded(queue) => {
+                let snapshot = queue.snapshot().await.unwrap();
+                queue.metrics().encode(&snapshot).unwrap()
+            }
+            Door::Http(node, _) => node.get("/q/metrics").await.text(),
         }
     }
 

@@ -8,8 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 use pulk::dead_letter::{DeadReason, FailedAttempt};
 use pulk::job::{DeadView, Enqueued, RunningView};
 use pulk::queue::{
-    Claim, Claimed, ClaimedJob, DeadPage, DeadQuery, Extended, Failed, Failure, QueueView,
-    Released, Settle, SettleOutcome,
+    Cancelled, Claim, Claimed, ClaimedJob, Extended, Failed, Failure, QueueView, Released, Settle,
+    SettleOutcome,
 };
 use pulk::{
     Error, ErrorKind, JobId, JobState, JobView, LeaseToken, NewJob, Payload, Priority, Result,
@@ -112,21 +112,15 @@ pub async fn job(node: &Http, path: &str) -> Result<JobView> {
     read::<JobReply>(&node.get(path).await, 200).map(JobReply::into_view)
 }
 
-pub async fn dead_letters(node: &Http, query: &DeadQuery) -> Result<DeadPage> {
-    let mut path = format!("/v1/dead?limit={}", query.limit);
-    for (name, value) in [("queue", &query.queue), ("cursor", &query.cursor)] {
-        if let Some(value) = value {
-            path += &format!("&{name}={}", escaped(value));
-        }
-    }
-    let page: PageReply = read(&node.get(&path).await, 200)?;
-    let jobs = page.jobs.into_iter().map(JobReply::into_view).collect();
-    Ok(DeadPage { jobs, next_cursor: page.next_cursor })
-}
-
-pub async fn replay(node: &Http, id: JobId) -> Result<Enqueued> {
-    let answer = node.post(&format!("/v1/dead/{id}/replay"), "").await;
-    read::<EnqueuedReply>(&answer, 200).map(Enqueued::from)
+pub async fn cancel(node: &Http, id: JobId) -> Result<Cancelled> {
+    let answer = node.delete(&format!("/v1/jobs/{id}")).await;
+    let reply: CancelReply = read(&answer, 200)?;
+    assert_eq!(reply.id, id);
+    Ok(match reply.state.as_str() {
+        "cancelled" => Cancelled::Gone,
+        "running" => Cancelled::Running,
+        other => panic!("{other} is no answer to a cancel"),
+    })
 }
 
 pub async fn queues(node: &Http) -> Result<Vec<QueueView>> {
@@ -139,11 +133,17 @@ pub async fn queue(node: &Http, name: &str) -> Result<QueueView> {
     read::<QueueReply>(&answer, 200).map(QueueReply::into_view)
 }
 
+/// `pause` or `resume`.
+pub async fn switch(node: &Http, name: &str, verb: &str) -> Result<QueueView> {
+    let path = format!("/v1/queues/{}/{verb}", escaped(name));
+    read::<QueueReply>(&node.post(&path, "{}").await, 200).map(QueueReply::into_view)
+}
+
 fn of(token: LeaseToken, verb: &str) -> String {
     format!("/v1/jobs/{}/{verb}", token.job())
 }
 
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
@@ -220,7 +220,7 @@ fn settle_lists(settle: &Settle) -> [(&'static str, Value); 2] {
 
 // ---- what comes back ----
 
-fn read<T: DeserializeOwned>(answer: &Answer, status: u16) -> Result<T> {
+pub fn read<T: DeserializeOwned>(answer: &Answer, status: u16) -> Result<T> {
     if answer.status != status {
         return Err(problem(answer));
     }
@@ -228,7 +228,7 @@ fn read<T: DeserializeOwned>(answer: &Answer, status: u16) -> Result<T> {
     Ok(serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}")))
 }
 
-fn problem(answer: &Answer) -> Error {
+pub fn problem(answer: &Answer) -> Error {
     assert_eq!(answer.headers["content-type"], "application/problem+json", "{answer:?}");
     let problem: Problem = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(problem.status, answer.status);
@@ -247,8 +247,11 @@ fn kind_of(code: &str) -> ErrorKind {
         "not_found" => ErrorKind::NotFound,
         "conflict" => ErrorKind::Conflict,
         "lease_lost" => ErrorKind::LeaseLost,
+        "cancelled" => ErrorKind::Cancelled,
         "too_large" => ErrorKind::TooLarge,
         "queue_full" => ErrorKind::Full,
+        "too_many_queues" => ErrorKind::TooManyQueues,
+        "disk_full" => ErrorKind::DiskFull,
         "draining" => ErrorKind::Draining,
         "storage_failed" => ErrorKind::Poisoned,
         other => panic!("the code {other} is not one that a promise expects"),
@@ -264,7 +267,7 @@ struct Problem {
 }
 
 #[derive(Deserialize)]
-struct EnqueuedReply {
+pub struct EnqueuedReply {
     id: JobId,
     state: JobState,
     queue: String,
@@ -398,7 +401,13 @@ struct ReleaseReply {
 }
 
 #[derive(Deserialize)]
-struct JobReply {
+struct CancelReply {
+    id: JobId,
+    state: String,
+}
+
+#[derive(Deserialize)]
+pub struct JobReply {
     id: JobId,
     state: JobState,
     queue: String,
@@ -419,6 +428,7 @@ struct JobReply {
     started_at: Option<Timestamp>,
     expires_at: Option<Timestamp>,
     progress: Option<u8>,
+    cancelled: Option<bool>,
     reason: Option<DeadReason>,
     died_at: Option<Timestamp>,
     errors: Vec<ErrorReply>,
@@ -432,10 +442,11 @@ struct ErrorReply {
 }
 
 impl JobReply {
-    fn into_view(self) -> JobView {
+    pub fn into_view(self) -> JobView {
         let (worker, progress) = (self.worker, self.progress);
+        let cancelled = self.cancelled.unwrap_or(false);
         let running = self.started_at.zip(self.expires_at).map(|(started_at, expires_at)| {
-            RunningView { worker, started_at, expires_at, progress }
+            RunningView { worker, started_at, expires_at, progress, cancelled }
         });
         let dead = self.reason.zip(self.died_at);
         let errors = self.errors.into_iter().map(|one| {
@@ -462,10 +473,4 @@ impl JobReply {
             errors: errors.collect(),
         }
     }
-}
-
-#[derive(Deserialize)]
-struct PageReply {
-    jobs: Vec<JobReply>,
-    next_cursor: Option<String>,
 }

@@ -16,13 +16,18 @@ mod node;
 
 mod door;
 mod harness;
+mod http_dead;
 mod http_door;
 mod queue_reply;
 
+mod bulk_dead;
+mod cancel;
 mod claim;
 mod dead;
+mod edit_dead;
 mod enqueue;
 mod lease;
+mod pause;
 mod payload;
 mod queues;
 mod restart;
@@ -89,6 +94,7 @@ promises! {
         a_more_urgent_job_always_comes_first,
         queues_of_one_priority_take_turns,
         a_claim_sees_only_what_it_asks_for,
+        a_wanted_kind_is_found_behind_a_long_line_of_others,
         filters_hold_together,
         a_hundred_jobs_in_one_claim,
         no_job_goes_to_two_workers,
@@ -150,12 +156,51 @@ promises! {
         a_replayed_job_dies_again_after_all_its_attempts,
         a_live_job_cannot_be_replayed,
         a_dead_letter_keeps_its_payload,
-        a_bad_page_names_the_field,;
+        a_bad_page_names_the_field,
+        each_part_of_a_filter_is_kept,
+        a_deleted_letter_is_gone,;
+    cancel:
+        a_scheduled_job_is_gone_at_once,
+        a_ready_job_is_never_handed_out,
+        a_retrying_job_is_gone_at_once,
+        a_dead_letter_is_gone_at_once,
+        the_holder_of_a_running_job_is_told_at_its_next_extend,
+        an_ack_of_a_cancelled_job_is_refused_and_ends_it,
+        a_fail_of_a_cancelled_job_makes_no_retry_and_no_dead_letter,
+        a_release_of_a_cancelled_job_does_not_bring_it_back,
+        among_many_acks_the_cancelled_one_is_told,
+        a_lease_that_runs_out_ends_a_cancelled_job,
+        a_timeout_ends_a_cancelled_job,
+        cancelled_twice_a_running_job_goes_once,
+        a_large_payload_goes_with_its_job,
+        one_job_out_of_the_middle_leaves_the_others,
+        a_claim_and_a_cancel_at_once_agree,
+        a_job_that_is_done_is_not_found,;
+    edit_dead:
+        an_edited_letter_is_what_the_next_attempt_gets,
+        an_edit_of_nothing_changes_nothing,
+        a_large_payload_may_become_small_and_a_small_one_large,
+        only_a_dead_letter_can_be_edited,
+        an_edit_beyond_a_limit_names_the_field_and_changes_nothing,;
+    bulk_dead:
+        many_are_replayed_by_filter_or_by_ids,
+        many_are_purged_by_filter_or_by_ids,
+        a_dry_run_changes_nothing,
+        a_bulk_call_beyond_its_limits_names_the_field,
+        a_replay_with_a_rate_goes_on_in_the_background,
+        a_replay_stops_when_too_many_die_again,
+        a_replay_that_was_stopped_stays_so,;
     queues:
         counts_equal_a_full_count_through_a_whole_life,
         queues_are_listed_by_name,
         a_queue_of_odd_name_can_be_asked_for,
-        the_oldest_ready_job_tells_the_age,;
+        the_oldest_ready_job_tells_the_age,
+        what_happened_in_the_last_minute_is_told,;
+    pause:
+        a_paused_queue_takes_jobs_and_hands_out_none,
+        running_jobs_of_a_paused_queue_go_on,
+        a_resumed_queue_wakes_a_waiting_claim,
+        only_a_queue_that_is_there_can_be_paused,;
     payload:
         json_is_kept_byte_for_byte,
         any_bytes_are_kept,
@@ -166,6 +211,8 @@ promises! {
 }
 
 promises_over_a_restart! {
+    cancel:
+        a_cancelled_job_stays_cancelled,;
     restart:
         a_lease_and_its_token_live_on,
         progress_and_worker_are_kept,
@@ -176,7 +223,10 @@ promises_over_a_restart! {
         interruptions_and_attempts_are_kept,
         an_old_token_stays_dead,
         ids_go_on_rising,
-        counts_and_large_payloads_are_kept,;
+        counts_and_large_payloads_are_kept,
+        a_paused_queue_stays_paused,
+        an_edited_letter_is_kept,
+        a_background_replay_goes_on,;
 }
 
 /// The moment now, by the clock that the queue reads too.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pulk::priority::PerPriority;
-use pulk::queue::{QueueView, StateCounts};
+use pulk::queue::{QueueView, Rates, StateCounts};
 use pulk::{JobState, Priority};
 use serde::Deserialize;
 
@@ -24,6 +24,26 @@ pub struct QueueReply {
 struct PriorityReply {
     oldest_age_ms: Option<u64>,
     counts: StateCounts,
+    rates: RatesReply,
+}
+
+#[derive(Deserialize)]
+struct RatesReply {
+    enqueued_per_s: f64,
+    started_per_s: f64,
+    completed_per_s: f64,
+    failed_per_s: f64,
+}
+
+impl From<&RatesReply> for Rates {
+    fn from(reply: &RatesReply) -> Self {
+        Rates {
+            enqueued_per_s: reply.enqueued_per_s,
+            started_per_s: reply.started_per_s,
+            completed_per_s: reply.completed_per_s,
+            failed_per_s: reply.failed_per_s,
+        }
+    }
 }
 
 impl QueueReply {
@@ -38,6 +58,7 @@ impl QueueReply {
         let oldest_ready_at = PerPriority::from_fn(|priority| {
             of(priority).oldest_age_ms.map(|age_ms| now.minus_ms(age_ms))
         });
-        QueueView { name: self.name, paused: self.paused, counts, oldest_ready_at }
+        let rates = PerPriority::from_fn(|priority| Rates::from(&of(priority).rates));
+        QueueView { name: self.name, paused: self.paused, counts, oldest_ready_at, rates }
     }
 }

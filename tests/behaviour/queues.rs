@@ -135,3 +135,21 @@ pub async fn the_oldest_ready_job_tells_the_age(queue: &Harness) {
     queue.release(old.token, None).await.unwrap();
     assert!(queue.queue("default").await.unwrap().oldest_ready_at[Priority::Default].is_some());
 }
+
+pub async fn what_happened_in_the_last_minute_is_told(queue: &Harness) {
+    for _ in 0..4 {
+        queue.put(NewJob::new("mail").priority(Priority::High)).await;
+    }
+    let jobs = queue.claim(Claim { limit: 3, ..Claim::default() }).await.unwrap().jobs;
+    queue.ack(jobs[0].token).await.unwrap();
+    queue.ack(jobs[1].token).await.unwrap();
+    queue.fail_once(&jobs[2], Some(60_000)).await;
+    let rates = queue.queue("default").await.unwrap().rates;
+    let high = rates[Priority::High];
+    // By how many seconds the four were divided is not known here, but they are all divided alike.
+    assert!(high.enqueued_per_s > 0.0);
+    let share = |rate: f64| (rate / high.enqueued_per_s * 4.0).round();
+    let counted = [high.started_per_s, high.completed_per_s, high.failed_per_s].map(share);
+    assert_eq!(counted, [3.0, 2.0, 1.0]);
+    assert_eq!(rates[Priority::Low], Default::default());
+}

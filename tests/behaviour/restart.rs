@@ -2,9 +2,10 @@
 //! a process that was stopped and started.
 
 use pulk::dead_letter::DeadReason;
-use pulk::queue::{Claim, DeadQuery};
+use pulk::queue::{Claim, DeadEdit, DeadQuery, ReplayMany, ReplayState};
 use pulk::{ErrorKind, JobState, NewJob, Payload, Priority, RunAt};
 
+use crate::dead::bury;
 use crate::door::{claim_as, claim_in, lease_in};
 use crate::harness::Harness;
 use crate::{now, state_of};
@@ -155,4 +156,52 @@ pub async fn counts_and_large_payloads_are_kept(queue: &mut Harness) {
     }
     let claimed = queue.claim(Claim { limit: 3, ..claim_in("default") }).await.unwrap().jobs;
     assert!(claimed.len() == 2 && claimed.iter().all(|job| job.payload == payload));
+}
+
+pub async fn a_paused_queue_stays_paused(queue: &mut Harness) {
+    let id = queue.put(NewJob::new("mail")).await;
+    queue.pause("default").await.unwrap();
+    queue.restart().await;
+    queue.assert_none_ready().await;
+    assert!(queue.queue("default").await.unwrap().paused);
+    queue.resume("default").await.unwrap();
+    queue.restart().await;
+    assert_eq!(queue.take("default").await.id, id);
+}
+
+pub async fn an_edited_letter_is_kept(queue: &mut Harness) {
+    let id = queue.put_dead(NewJob::new("mail")).await;
+    let payload = Some(Payload::Binary(vec![9; 50_000].into()));
+    let edit = DeadEdit { payload, priority: Some(Priority::High), ..DeadEdit::default() };
+    let edited = queue.edit_dead_letter(id, edit).await.unwrap();
+    queue.restart().await;
+    assert_eq!(queue.dead_letter(id).await.unwrap(), edited);
+    queue.replay(id).await.unwrap();
+    let job = queue.take("default").await;
+    assert_eq!((job.id, job.priority, &job.payload), (id, Priority::High, &edited.payload));
+}
+
+pub async fn a_background_replay_goes_on(queue: &mut Harness) {
+    bury(queue, "mails", 3).await;
+    let slow = ReplayMany { rate_per_s: Some(0.001), ..ReplayMany::default() };
+    let slow = queue.replay_many(slow).await.unwrap().replay.unwrap();
+    let few = ReplayMany { rate_per_s: Some(4.0), limit: Some(2), ..ReplayMany::default() };
+    let few = queue.replay_many(few).await.unwrap().replay.unwrap();
+    assert_eq!((few.state, few.counts.matched), (ReplayState::Running, 2));
+    queue.restart().await;
+    assert_eq!(queue.replay_status(slow.id).await.unwrap(), slow);
+    // Both come, each in its time, without anybody asking.
+    for _ in 0..2 {
+        let job = queue.take("mails").await;
+        queue.ack(job.token).await.unwrap();
+    }
+    queue.restart().await;
+    let ended = queue.replay_status(few.id).await.unwrap();
+    assert_eq!((ended.state, ended.counts.replayed), (ReplayState::Done, 2));
+    assert!(ended.ended_at.unwrap() >= ended.started_at);
+    let last = queue.cancel_replay(slow.id).await.unwrap();
+    assert_eq!(last.state, ReplayState::Cancelled);
+    queue.restart().await;
+    assert_eq!(queue.replays().await.unwrap(), [ended, last]);
+    assert_eq!(queue.queue("mails").await.unwrap().counts[Priority::Default].dead, 1);
 }

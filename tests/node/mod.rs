@@ -46,7 +46,12 @@ impl Node {
 
     /// Starts a node with these arguments, and waits until it serves.
     pub async fn start_with<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Node {
-        let mut child = serve(arguments).spawn().unwrap();
+        Self::spawn(serve(arguments)).await
+    }
+
+    /// Starts a node by a command of the test's own, and waits until it serves.
+    pub async fn spawn(mut command: Command) -> Node {
+        let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, log) = mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -139,8 +144,11 @@ pub async fn assert_sound(data_dir: &Path) {
     assert!(stdout.contains("is sound"), "{stdout}");
 }
 
-/// The value of `name=value` in a line of the log.
+/// The value of `name=value` in a line of the log, or of `"name"` when the log is JSON.
 fn field(line: &str, name: &str) -> String {
+    if let Ok(line) = serde_json::from_str::<serde_json::Value>(line) {
+        return line[name].as_str().unwrap().to_owned();
+    }
     let start = format!("{name}=");
     let word = line.split_whitespace().find_map(|word| word.strip_prefix(&start));
     word.unwrap_or_else(|| panic!("no {name} in {line:?}")).to_owned()
@@ -184,6 +192,10 @@ impl Http {
         within(path, self.call(Method::GET, path, "")).await.unwrap()
     }
 
+    pub async fn delete(&self, path: &str) -> Answer {
+        within(path, self.call(Method::DELETE, path, "")).await.unwrap()
+    }
+
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         within(path, self.call(Method::POST, path, body)).await.unwrap()
     }
@@ -209,6 +221,25 @@ impl Connection {
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Reads one answer, whose body has a length, and leaves the connection open. An interim one
+    /// (100) counts.
+    pub async fn answer(&mut self) -> (u16, String) {
+        within("an answer", self.read_answer()).await
+    }
+
+    async fn read_answer(&mut self) -> (u16, String) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(self.0.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+        self.0.read_exact(&mut body).await.unwrap();
+        (status, String::from_utf8(body).unwrap())
     }
 
     /// Sends no more, and reads to the end of what the node sends.

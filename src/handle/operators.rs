@@ -1,0 +1,46 @@
+//! The verbs of operators that are about many jobs.
+
+use super::Queue;
+use crate::error::Result;
+use crate::queue::list::Listing;
+use crate::queue::purge::Purging;
+use crate::queue::{JobPage, JobQuery, Purge, Purged};
+
+impl Queue {
+    /// A page of jobs: ready and running ones in the order of claims, then those that wait for a
+    /// moment, then the dead. A page may be short, or empty, while a `next_cursor` is there.
+    ///
+    /// A job that does not move from one place to another while the pages are read is on exactly
+    /// one of them.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid), naming the field.
+    pub async fn jobs(&self, query: JobQuery) -> Result<JobPage> {
+        let mut listing = Listing::new(query)?;
+        self.call(0, move |state, _| state.list(&mut listing)).await
+    }
+
+    /// Removes the jobs of a queue that were enqueued before this call, by state and priority.
+    /// Running ones are cancelled, and only if their state is named.
+    ///
+    /// Many jobs go in several commits, with other calls between them: when the process ends in the
+    /// middle, some are gone and others are not. Dropping the future does not stop it.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) when there is no such queue.
+    pub async fn purge(&self, purge: Purge) -> Result<Purged> {
+        let mut purging = Purging::new(purge);
+        self.call(0, move |state, _| state.purge(&mut purging)).await
+    }
+
+    /// Removes a queue in which there is no job, also no dead letter; and with it whether it is
+    /// paused. The next job for its name makes a new queue.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) when there is no such queue,
+    /// [`Conflict`](crate::ErrorKind::Conflict) when a job is in it.
+    pub async fn remove_queue(&self, name: &str) -> Result<()> {
+        let name = name.to_owned();
+        self.call(0, move |state, _| state.remove_queue(&name).map(Some)).await
+    }
+}
