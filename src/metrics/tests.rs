@@ -5,6 +5,7 @@ use crate::dead_letter::{DeadReason, Removal};
 use crate::job::JobId;
 use crate::priority::{PerPriority, Priority};
 use crate::queue::{Happened, QueueView, ReplayCounts, ReplayState, StateCounts};
+
 use crate::store::DiskSpace;
 
 const QUEUES_MAX: usize = 20;

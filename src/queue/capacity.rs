@@ -79,20 +79,19 @@ impl QueueState {
 
     /// Refuses to take in so many bytes when they would touch what the disk keeps for acks.
     pub(crate) fn check_disk_room(&mut self, bytes: usize, now: Timestamp) -> Result<()> {
-        let bytes = (self.pending_bytes() + bytes) as u64;
-        match self.disk_room_bytes {
-            Some(room) if room < bytes => Err(Error::new(
-                ErrorKind::DiskFull,
-                format!(
-                    "the disk of {} is full: {room} bytes are left beside those kept for acks, \
-                     fails and cancels; finish or purge jobs, give the volume more room or lower \
-                     PULK_DISK_RESERVE_BYTES",
-                    self.config.data_dir.display()
-                ),
-            )
-            .retry_after_ms(self.ms_to_free(bytes - room, now))),
-            _ => Ok(()),
+        let Some(room_bytes) = self.disk_room_bytes else { return Ok(()) };
+        let wanted = (self.pending_bytes() + bytes) as u64;
+        if wanted <= room_bytes {
+            return Ok(());
         }
+        let message = format!(
+            "the volume of {} has no room for more jobs: what is left, {} bytes, is kept for acks \
+             and fails; drain the queue, grow the volume or lower PULK_DISK_RESERVE_BYTES",
+            self.config.data_dir.display(),
+            self.config.disk_reserve_bytes
+        );
+        let retry_after_ms = self.ms_to_free(wanted - room_bytes, now);
+        Err(Error::new(ErrorKind::DiskFull, message).retry_after_ms(retry_after_ms))
     }
 
     fn check_byte_budget(&mut self, jobs: &[NewJob], bytes: u64, now: Timestamp) -> Result<()> {

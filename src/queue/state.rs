@@ -163,6 +163,11 @@ impl QueueState {
         self.draft.bytes() + self.dirty_chunk_bytes + building
     }
 
+    /// Tells how many bytes of jobs there is room for. Before each group.
+    pub(crate) fn set_disk_room(&mut self, bytes: Option<u64>) {
+        self.disk_room_bytes = bytes;
+    }
+
     /// The writes of the group, all of them; the next command begins a new group.
     pub(crate) fn finish_group(&mut self, now: Timestamp) -> WriteSet {
         self.seal_all();
