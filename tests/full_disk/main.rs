@@ -11,6 +11,7 @@ mod node;
 mod volume;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -27,6 +28,11 @@ type Ids = BTreeSet<String>;
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
+}
+
+/// A node whose queues take as much as the disk does.
+async fn start(data: &Path) -> Node {
+    Node::start_with(["--queue-capacity-default=0", "--data-dir", data.to_str().unwrap()]).await
 }
 
 /// Enqueues until a batch is refused; gives what was taken, and the refusal.
@@ -87,7 +93,7 @@ fn assert_refused(answer: &Answer) {
 #[tokio::test]
 async fn jobs_are_refused_and_all_else_goes_on() {
     let volume = Volume::tmpfs(VOLUME_MB);
-    let mut node = Node::start(&volume.data()).await;
+    let mut node = start(&volume.data()).await;
     assert_eq!(ballast_bytes(&volume.data()), 64 << 20);
     assert_eq!(enqueue(&node).await.status, 201);
     let job = claim(&node, json!({})).await.remove(0);
@@ -144,7 +150,7 @@ async fn each_way_to_settle(node: &Node, ids: &mut Ids) {
 
 /// Fills, lets somebody else take the rest, kills the node, and drains what is there then.
 async fn survives_on(volume: Volume) {
-    let node = Node::start(&volume.data()).await;
+    let node = start(&volume.data()).await;
     let (mut ids, refusal) = fill(&node).await;
     assert_refused(&refusal);
     volume.fill();
@@ -158,7 +164,7 @@ async fn survives_on(volume: Volume) {
     }
     node.kill().await;
 
-    let node = Node::start(&volume.data()).await;
+    let node = start(&volume.data()).await;
     assert_eq!(drain(&node).await, ids, "what was acknowledged is there, and nothing else");
     taken_again(&node).await;
     let (status, log) = node.stop().await;
@@ -179,7 +185,7 @@ async fn the_same_on_a_real_file_system() {
 #[tokio::test]
 async fn a_node_that_is_running_when_somebody_else_fills_the_volume_drains_and_recovers() {
     let volume = Volume::ext4(VOLUME_MB);
-    let node = Node::start(&volume.data()).await;
+    let node = start(&volume.data()).await;
     let (ids, _) = fill(&node).await;
     volume.fill();
     assert_eq!(drain(&node).await, ids);
@@ -194,8 +200,8 @@ async fn a_node_that_is_running_when_somebody_else_fills_the_volume_drains_and_r
 async fn without_a_reserve_a_full_disk_loses_nothing_and_is_told_in_a_sentence() {
     let volume = Volume::tmpfs(60);
     let data = volume.data();
-    let flags = ["--disk-reserve-bytes=0", "--data-dir", data.to_str().unwrap()];
-    let node = Node::start_with(flags).await;
+    let flags = ["--disk-reserve-bytes=0", "--queue-capacity-default=0", "--data-dir"];
+    let node = Node::start_with(flags.into_iter().chain([data.to_str().unwrap()])).await;
     let (mut ids, refusal) = fill(&node).await;
     assert_refused(&refusal);
     assert_eq!(ballast_bytes(&data), 0);
@@ -225,7 +231,7 @@ async fn without_a_reserve_a_full_disk_loses_nothing_and_is_told_in_a_sentence()
         assert!(stderr.contains(" is full: ") && stderr.contains("bytes are needed"), "{stderr}");
     }
     volume.enlarge(VOLUME_MB);
-    let node = Node::start(&data).await;
+    let node = start(&data).await;
     let found = drain(&node).await;
     assert!(ids.is_superset(&found), "what was acked comes back");
     for id in ids.difference(&found).filter(|id| !unsure.contains(*id)) {
