@@ -62,7 +62,7 @@ async fn live(node: &mut Node) {
 
 /// The lines about jobs and queues, by their message.
 fn told(log: &str) -> Vec<Value> {
-    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("one object"));
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line["target"] == "pulk::jobs").collect()
 }
 

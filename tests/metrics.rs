@@ -74,7 +74,7 @@ fn scraped(text: &str) -> BTreeMap<String, Metric> {
                     .iter()
                     .filter_map(|end| name.strip_suffix(end))
                     .find(|base| metrics.contains_key(*base));
-                let metric = metrics.get_mut(of_histogram.unwrap_or(name)).expect("a TYPE before");
+                let metric = metrics.get_mut(of_histogram.unwrap_or(name)).unwrap();
                 let mut names: Vec<String> = labels
                     .split("\",")
                     .filter_map(|label| Some(label.split_once('=')?.0.trim().to_owned()))

@@ -293,7 +293,7 @@ mod tests {
         });
         node.apply(|state, context| state.enqueue_one(job(), context)).unwrap();
         let mut node = node.damage(Tree::Unique);
-        let mut replay =
+        let replay =
             |node: &mut Node| node.apply(|state, context| state.replay(dead, context)).unwrap_err();
         let refused = replay(&mut node);
         assert_eq!((refused.kind(), refused.job()), (ErrorKind::Conflict, None));

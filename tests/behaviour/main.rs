@@ -232,6 +232,7 @@ promises! {
         a_large_payload_leaves_nothing_behind,
         headers_are_kept,;
     unique:
+        a_replay_of_many_leaves_out_those_whose_key_is_held,
         a_second_job_with_the_key_is_refused_and_told_the_holder,
         the_holder_is_returned_as_it_is_now,
         a_waiting_holder_is_replaced_and_a_running_one_is_not,
