@@ -213,6 +213,7 @@ impl Vectors {
             &self.retried,
             &self.interrupted,
             &self.cancelled,
+            &self.expired,
         ];
         for why in Removal::ALL {
             let _ = self.dead_removed.remove_label_values(&[queue, why.as_str()]);
