@@ -107,7 +107,9 @@ async fn drain(address: &str, jobs: usize) {
 }
 
 fn disk_mb(directory: &Path) -> f64 {
+    // What is kept free is not what the backlog takes.
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let entries = entries.filter(|entry| entry.file_name() != "reserve");
     let bytes = |entry: std::fs::DirEntry| match entry.file_type().unwrap().is_dir() {
         true => disk_mb(&entry.path()),
         false => entry.metadata().unwrap().len() as f64 / 1e6,

@@ -129,7 +129,7 @@ async fn drain_all(queue: &Queue, callers: usize) {
             let claimed = queue.claim(claim).await.unwrap();
             assert_eq!(claimed.jobs.len(), BATCH);
             assert!(claimed.outcomes.iter().all(Result::is_ok));
-            let acks = claimed.jobs.iter().map(|job| job.token).collect();
+            let acks = claimed.jobs.iter().map(|job| job.token.into()).collect();
             settle = Settle { acks, fails: Vec::new() };
         }
         queue.settle(settle).await.unwrap();

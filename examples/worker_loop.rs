@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         for job in claimed.jobs {
             match handle(&job) {
-                Ok(()) => finished.acks.push(job.token),
+                Ok(()) => finished.acks.push(job.token.into()),
                 Err(error) => finished.fails.push(Failure {
                     token: job.token,
                     error,

@@ -151,6 +151,7 @@ impl Engine {
     /// Applies, commits, answers. Gives the reply of a close that was asked for.
     fn group(&mut self, first: Option<Message>) -> Result<Option<CloseReply>> {
         let now = self.clock.now();
+        self.state.set_disk_room(self.store.disk_room_bytes()?);
         self.more_to_do = self.state.tick(&mut context(now, &mut self.random))?;
         for work in std::mem::take(&mut self.carried_over) {
             self.apply(work, now)?;
@@ -243,6 +244,7 @@ impl Engine {
     fn finish_what_is_left(&mut self) -> Result<()> {
         while !self.carried_over.is_empty() || self.claims.len() > 0 {
             let now = self.clock.now();
+            self.state.set_disk_room(self.store.disk_room_bytes()?);
             for work in std::mem::take(&mut self.carried_over) {
                 self.apply(work, now)?;
             }

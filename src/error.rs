@@ -65,6 +65,13 @@ impl Error {
         Error { field: Some(field.into()), ..Error::new(ErrorKind::TooLarge, message) }
     }
 
+    /// The same error with the field of the call that it is about.
+    #[must_use]
+    pub fn at_field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
     /// The same error, its field placed inside `outer`: `kind` becomes `jobs[3].kind`.
     #[must_use]
     pub fn inside(mut self, outer: &str) -> Self {

@@ -7,6 +7,7 @@ mod operators;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
+use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -15,14 +16,14 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::Config;
 use crate::engine::{Call, ClaimCall, Engine, Link, Message};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{Enqueued, JobId, JobView, NewJob};
+use crate::job::{Enqueued, Found, JobId, JobView, NewJob};
 use crate::lease::LeaseToken;
 use crate::metrics::Metrics;
 use crate::queue::enqueue::validate_batch;
 use crate::queue::extend::{validate_extend, validate_release};
 use crate::queue::state::{Context, QueueState};
 use crate::queue::{
-    Cancelled, Claim, Claimed, Extended, Failed, Failure, QueueView, Released, Settle,
+    Ack, Cancelled, Claim, Claimed, Extended, Failed, Failure, QueueView, Released, Settle,
     SettleOutcome, Snapshot,
 };
 use crate::store::{self, Store};
@@ -68,7 +69,8 @@ impl Queue {
     pub async fn open(config: Config) -> Result<Queue> {
         config.validate()?;
         let (kind, data_dir) = (config.store, config.data_dir.clone());
-        let store = blocking(move || store::open(kind, &data_dir)).await?;
+        let reserve_bytes = config.disk_reserve_bytes;
+        let store = blocking(move || store::open(kind, &data_dir, reserve_bytes)).await?;
         Self::open_with(config, store, Arc::new(SystemClock)).await
     }
 
@@ -117,12 +119,18 @@ impl Queue {
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) or [`TooLarge`](ErrorKind::TooLarge), naming the field;
+    /// [`Conflict`](ErrorKind::Conflict) when another job, which it names, holds its unique key;
     /// [`Full`](ErrorKind::Full), [`TooManyQueues`](ErrorKind::TooManyQueues) or
     /// [`DiskFull`](ErrorKind::DiskFull) when there is no room for it.
     pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued> {
         job.validate()?;
-        let mut enqueued = self.enqueue_valid(vec![job]).await?;
-        enqueued.pop().ok_or_else(|| Error::new(ErrorKind::Poisoned, "no job was enqueued"))
+        self.refuse_while_draining()?;
+        let weight = job.weight_bytes();
+        let mut job = Some(job);
+        self.call(weight, move |state, context| {
+            state.enqueue_one(job.take().unwrap_or_default(), context).map(Some)
+        })
+        .await
     }
 
     /// Puts jobs in their queues, all or none; the answers are in their order.
@@ -131,10 +139,6 @@ impl Queue {
     /// As [`enqueue`](Self::enqueue), the field named as `jobs[3].kind`.
     pub async fn enqueue_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>> {
         validate_batch(&jobs)?;
-        self.enqueue_valid(jobs).await
-    }
-
-    async fn enqueue_valid(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>> {
         self.refuse_while_draining()?;
         let weight = jobs.iter().map(NewJob::weight_bytes).sum();
         let mut jobs = Some(jobs);
@@ -160,7 +164,7 @@ impl Queue {
         if claim.settle.is_empty() {
             self.refuse_while_draining()?;
         }
-        let permit = self.permit(0).await?;
+        let permit = self.permit(claim.settle.weight_bytes()).await?;
         let (reply, answer) = oneshot::channel();
         self.send(Message::Claim(Box::new(ClaimCall::new(claim, reply, permit))))?;
         let mut pending = PendingClaim { answer, queue: self };
@@ -176,6 +180,19 @@ impl Queue {
     /// [`LeaseLost`](ErrorKind::LeaseLost) when the token holds no lease (any more).
     pub async fn ack(&self, token: LeaseToken) -> Result<()> {
         self.call(0, move |state, context| state.ack(token, context).map(Some)).await
+    }
+
+    /// The job is done, and this came of it: the text of one JSON value, at most 16 KiB. It is
+    /// kept for [`result_ttl_ms`](Config::result_ttl_ms) and found by [`find`](Self::find).
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack); [`TooLarge`](ErrorKind::TooLarge) or [`Invalid`](ErrorKind::Invalid),
+    /// naming `result`.
+    pub async fn ack_with_result(&self, token: LeaseToken, result: Bytes) -> Result<()> {
+        let ack = Ack { token, result: Some(result) };
+        ack.validate()?;
+        let weight = ack.result.as_ref().map_or(0, Bytes::len);
+        self.call(weight, move |state, context| state.ack(ack.clone(), context).map(Some)).await
     }
 
     /// The job failed: it is tried again later, or it is a dead letter.
@@ -198,7 +215,7 @@ impl Queue {
     /// lost lease is an outcome of its own.
     pub async fn settle(&self, settle: Settle) -> Result<Vec<SettleOutcome>> {
         settle.validate()?;
-        let weight = settle.fails.iter().map(|failure| failure.error.len()).sum();
+        let weight = settle.weight_bytes();
         let mut outcomes = Vec::new();
         self.call(weight, move |state, context| {
             let all = state.settle(&settle, &mut outcomes, context)?;
@@ -241,6 +258,14 @@ impl Queue {
     /// [`NotFound`](ErrorKind::NotFound) when it is done, or never was.
     pub async fn job(&self, id: JobId) -> Result<JobView> {
         self.call(0, move |state, _| state.job(id).map(Some)).await
+    }
+
+    /// A job, or the result of one that is done, while it is kept.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) when it is done and no result is kept, or never was.
+    pub async fn find(&self, id: JobId) -> Result<Found> {
+        self.call(0, move |state, context| state.find(id, context).map(Some)).await
     }
 
     /// Cancels a job. One that waits or is dead is gone; one that runs is gone when its lease

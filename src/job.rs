@@ -11,12 +11,14 @@
 //!     └── release with delay (from running)     dead ──replay──▶ ready
 //! ```
 //!
+//! A scheduled or ready job that no worker has started in time is dead too (`expired`).
 //! [`JobState::after`] is this picture as a table; the queue refuses every other move.
 
 mod counts;
 mod id;
 mod new_job;
 mod state;
+mod unique;
 mod view;
 
 pub use counts::StateCounts;
@@ -24,4 +26,6 @@ pub use id::{JobId, QueueId};
 pub(crate) use new_job::validate_range;
 pub use new_job::{NewJob, Payload, RunAt, limits};
 pub use state::{JobState, Move};
-pub use view::{DeadView, Enqueued, JobView, RunningView};
+pub(crate) use unique::validate_idempotency_key;
+pub use unique::{OnConflict, Unique};
+pub use view::{DeadView, Enqueued, Found, JobResult, JobView, RunningView};

@@ -18,7 +18,10 @@ pub(crate) mod enqueue;
 pub(crate) mod event;
 pub(crate) mod expire;
 pub(crate) mod extend;
+pub(crate) mod idempotency;
 pub(crate) mod inspect;
+#[cfg(test)]
+mod key_model;
 pub(crate) mod lane;
 pub(crate) mod list;
 pub(crate) mod locate;
@@ -29,12 +32,15 @@ pub(crate) mod merge;
 mod model;
 pub(crate) mod pace;
 pub(crate) mod pause;
+pub(crate) mod plan;
 pub(crate) mod purge;
 pub(crate) mod rates;
 pub(crate) mod recovery;
+pub(crate) mod refile;
 pub(crate) mod remove;
 pub(crate) mod replay;
 pub(crate) mod replays;
+pub(crate) mod result;
 pub(crate) mod retention;
 pub(crate) mod settle;
 pub(crate) mod state;
@@ -63,6 +69,7 @@ pub use replays::{
     RATE_PER_S_MAX, RATE_PER_S_MIN, REPLAYS_KEPT_MAX, REPLAYS_RUNNING_MAX, ReplayCounts,
     ReplayState, ReplayView,
 };
+pub use result::Ack;
 pub use retention::{DeadPurged, PurgeDead};
 pub use settle::{Failed, Failure, SETTLE_MAX, Settle, SettleOutcome};
 pub use view::{QueueView, Snapshot};

@@ -18,6 +18,7 @@ mod journaled;
 pub(crate) mod key;
 pub mod memory;
 pub mod sled;
+mod space;
 
 pub use journaled::JournaledStore;
 
@@ -144,6 +145,19 @@ pub enum Direction {
     Descending,
 }
 
+/// The volume that a store lies on, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Its size.
+    pub total_bytes: u64,
+    /// Free for everybody.
+    pub free_bytes: u64,
+    /// What is kept for acks, fails and the like, be it free or held already.
+    pub reserve_bytes: u64,
+    /// About how many bytes of new jobs it takes before the reserve is touched; 0 when it is full.
+    pub room_bytes: u64,
+}
+
 /// Named ordered trees with one atomic, durable commit.
 pub trait Store: Send + Sync {
     /// The value under this key.
@@ -167,6 +181,24 @@ pub trait Store: Send + Sync {
     /// [`Poisoned`](crate::ErrorKind::Poisoned) when the engine can't tell.
     fn disk_bytes(&self) -> Result<u64>;
 
+    /// The volume that the store lies on, and what of it may still be written; `None` without one.
+    ///
+    /// # Errors
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) when the store has failed.
+    fn disk_space(&self) -> Result<Option<DiskSpace>> {
+        Ok(None)
+    }
+
+    /// How many bytes of jobs may be written before what is kept for acks is touched; `None`
+    /// without a limit. Asked before each group of commands: a store that is full may use the
+    /// occasion to tidy up.
+    ///
+    /// # Errors
+    /// As [`disk_space`](Self::disk_space).
+    fn disk_room_bytes(&self) -> Result<Option<u64>> {
+        Ok(self.disk_space()?.map(|space| space.room_bytes))
+    }
+
     /// What is wrong with the store beside its records, as sentences; nothing in a sound one.
     ///
     /// # Errors
@@ -182,19 +214,23 @@ pub trait Store: Send + Sync {
     fn close(&self) -> Result<()>;
 }
 
-/// Opens the store of a data directory, which is created when it is missing.
+/// Opens the store of a data directory, which is created when it is missing. `reserve_bytes` of
+/// its volume are kept for acks, fails and the like.
 ///
 /// # Errors
 /// [`Locked`](crate::ErrorKind::Locked) when another process holds the directory,
 /// [`Storage`](crate::ErrorKind::Storage) when it can't be used.
-pub fn open(kind: StoreKind, data_dir: &Path) -> Result<Arc<dyn Store>> {
+pub fn open(kind: StoreKind, data_dir: &Path, reserve_bytes: u64) -> Result<Arc<dyn Store>> {
     match kind {
         StoreKind::Memory => Ok(Arc::new(memory::MemoryStore::new())),
-        StoreKind::Sled => Ok(Arc::new(JournaledStore::open(data_dir)?)),
+        StoreKind::Sled => {
+            Ok(Arc::new(JournaledStore::open_with_reserve(data_dir, reserve_bytes)?))
+        }
     }
 }
 
-/// Opens the store of a data directory that must be there already.
+/// Opens the store of a data directory that must be there already. What is kept of its volume
+/// stays as it is.
 ///
 /// # Errors
 /// As [`open`], and [`Storage`](crate::ErrorKind::Storage) when nothing is there.
@@ -205,7 +241,10 @@ pub fn open_existing(kind: StoreKind, data_dir: &Path) -> Result<Arc<dyn Store>>
             format!("{} holds no pulk data; name a node's data directory", data_dir.display()),
         ));
     }
-    open(kind, data_dir)
+    match kind {
+        StoreKind::Memory => Ok(Arc::new(memory::MemoryStore::new())),
+        StoreKind::Sled => Ok(Arc::new(JournaledStore::open(data_dir)?)),
+    }
 }
 
 /// The writes of one commit over all trees: for each key its new value, or `None` to remove it.

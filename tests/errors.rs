@@ -125,6 +125,17 @@ async fn a_bad_body_names_its_field() {
         ("/v1/claim".into(), r#"{"wait_ms":60001}"#.into(), "wait_ms"),
         ("/v1/claim".into(), r#"{"lease_ms":"30s"}"#.into(), "lease_ms"),
         ("/v1/claim".into(), r#"{"queue":"a"}"#.into(), "queue"),
+        ("/v1/jobs".into(), r#"{"kind":"k","unique":{"key":""}}"#.into(), "unique.key"),
+        (
+            "/v1/jobs".into(),
+            r#"{"kind":"k","unique":{"key":"a","ttl_ms":0}}"#.into(),
+            "unique.ttl_ms",
+        ),
+        (
+            "/v1/jobs".into(),
+            r#"{"kind":"k","expires_in_ms":9,"delay_ms":9}"#.into(),
+            "expires_in_ms",
+        ),
         (of("ack"), "{}".into(), "token"),
         (of("ack"), r#"{"token":"nonsense"}"#.into(), "token"),
         (of("ack"), format!(r#"{{"token":"{NOBODY}-1"}}"#), "token"),
@@ -325,7 +336,7 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
                  \"k\"|\"wait_ms\"|\"payload\"|\"delay_ms\"|0|-1|1e9|18446744073709551616|null|\
                  true|\"01ARZ3NDEKTSV4RRFFQ69G5FAV-1\"|\"01ARZ3NDEKTSV4RRFFQ69G5FAV\"){0,24}";
     let field = "(queue|kind|payload|payload_base64|priority|delay_ms|run_at|max_attempts|retry|\
-                 timeout_ms|headers|limit|lease_ms|worker|queues|kinds|acks|fails|token|error)";
+                 timeout_ms|headers|unique|expires_in_ms|result|limit|lease_ms|worker|queues|kinds|acks|fails|token|error)";
     let value = "(0|1|-1|1.5|1e999|18446744073709551615|9007199254740993|null|true|\"\"|\"a\"|\
                  \"9999-12-31T23:59:59Z\"|\"\\\\ud800\"|\\[\\]|\\{\\}|\\[\\[1\\]\\]|\
                  \\{\"a\":\"b\"\\})";

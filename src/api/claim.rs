@@ -29,7 +29,7 @@ use crate::queue::{Claim, ClaimedJob};
 /// then has no jobs. Acks and fails that ride along are applied first, in the same commit.
 #[utoipa::path(
     post, path = "/v1/claim", operation_id = "claim", tag = "work",
-    request_body = Option<ClaimRequest>,
+    request_body = Option<ClaimRequest<'_>>,
     responses(
         (status = 200, description = "The jobs, perhaps none.", body = ClaimReply<'_>),
         BadBody, QueueFull, NotReady,
@@ -39,7 +39,7 @@ pub(super) async fn claim(
     State(api): State<ApiState>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let (ids, claim) = body.parse::<ClaimRequest>()?.into_claim()?;
+    let (ids, claim) = body.parse::<ClaimRequest<'_>>()?.into_claim()?;
     let claimed = api.queue()?.claim(claim).await?;
     let reply = ClaimReply {
         jobs: claimed.jobs.iter().map(ClaimedReply::from).collect(),
@@ -52,7 +52,7 @@ pub(super) async fn claim(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schema(examples(json!({"queues": ["mails"], "wait_ms": 5000, "worker": "mailer-1"})))]
-struct ClaimRequest {
+struct ClaimRequest<'a> {
     /// From these queues only; from all when empty.
     #[schema(max_items = 1000)]
     queues: Vec<String>,
@@ -74,16 +74,16 @@ struct ClaimRequest {
     #[schema(max_length = 64)]
     worker: Option<String>,
     /// Jobs that are done; together with `fails` 1,000 at most.
-    #[serde(deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    #[serde(borrow, deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
     #[schema(max_items = 1000)]
-    acks: Vec<AckItem>,
+    acks: Vec<AckItem<'a>>,
     /// Jobs that failed.
     #[serde(deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
     #[schema(max_items = 1000)]
     fails: Vec<FailItem>,
 }
 
-impl Default for ClaimRequest {
+impl Default for ClaimRequest<'_> {
     fn default() -> Self {
         ClaimRequest {
             queues: Vec::new(),
@@ -99,7 +99,7 @@ impl Default for ClaimRequest {
     }
 }
 
-impl ClaimRequest {
+impl ClaimRequest<'_> {
     fn into_claim(self) -> Result<(Vec<JobId>, Claim)> {
         let (ids, settle) = finished(self.acks, self.fails)?;
         let claim = Claim {
@@ -199,7 +199,7 @@ mod tests {
     const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
     fn read(text: &str) -> Result<(Vec<JobId>, Claim)> {
-        JsonBody::from(text).parse::<ClaimRequest>()?.into_claim()
+        JsonBody::from(text).parse::<ClaimRequest<'_>>()?.into_claim()
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! Live: the process works and its engine has not failed. Ready: the queue is open, takes calls
 //! and is not shutting down. Only the whole picture (`/q/health`) waits for the engine or looks at
 //! the disk; probes must answer even when both are busy.
+//!
+//! A full disk is not DOWN: jobs are refused, and workers must go on, for their acks are what
+//! gives space back. The check says so in a member `warning`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Json;
@@ -12,19 +14,16 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{ApiState, Phase};
-use crate::config::StoreKind;
 use crate::error::{Error, Result};
+use crate::queue::Snapshot;
+use crate::store::DiskSpace;
 
-/// How long the whole picture waits for the engine's numbers or the disk's.
+/// How long the whole picture waits for the engine's numbers.
 const DATA_WAIT: Duration = Duration::from_secs(1);
-/// Less free disk than this is too little, in bytes.
-const FREE_BYTES_MIN: u64 = 16 << 20;
-/// Less free disk than this share of the whole is too little: 1 %.
-const FREE_SHARE_MIN: u64 = 100;
 
 /// Look at the whole node.
 ///
@@ -37,8 +36,9 @@ const FREE_SHARE_MIN: u64 = 100;
     ),
 )]
 pub(super) async fn whole(State(api): State<ApiState>) -> Response {
-    let store = store(&api, used(&api).await);
-    let disk = disk(free(&api).await);
+    let snapshot = snapshot(&api).await;
+    let store = store(&api, snapshot.as_ref().map_or_else(Map::new, used));
+    let disk = disk(snapshot.and_then(|snapshot| snapshot.disk));
     report(vec![store, engine(&api), scheduler(&api), disk])
 }
 
@@ -167,37 +167,33 @@ fn scheduler(api: &ApiState) -> Check {
 }
 
 /// The engine's own numbers, if it tells them in time.
-async fn used(api: &ApiState) -> Map<String, Value> {
-    let Ok(queue) = api.queue() else { return Map::new() };
-    match tokio::time::timeout(DATA_WAIT, queue.snapshot()).await {
-        Ok(Ok(snapshot)) => data([
-            ("disk_bytes", snapshot.disk_bytes.into()),
-            ("live_bytes", snapshot.live_bytes.into()),
-            ("damaged_records", snapshot.damaged_records.into()),
-        ]),
-        Ok(Err(_)) | Err(_) => Map::new(),
-    }
+async fn snapshot(api: &ApiState) -> Option<Snapshot> {
+    let queue = api.queue().ok()?;
+    tokio::time::timeout(DATA_WAIT, queue.snapshot()).await.ok()?.ok()
 }
 
-/// Free bytes and all bytes of the disk that holds the data directory, if they can be had.
-async fn free(api: &ApiState) -> Option<(u64, u64)> {
-    if api.config().store == StoreKind::Memory {
-        return None;
-    }
-    let directory: PathBuf = api.config().data_dir.clone();
-    let look = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&directory));
-    let found = tokio::time::timeout(DATA_WAIT, look).await.ok()?.ok()?.ok()?;
-    let free_bytes = found.f_bavail.saturating_mul(found.f_frsize);
-    Some((free_bytes, found.f_blocks.saturating_mul(found.f_frsize)))
+fn used(snapshot: &Snapshot) -> Map<String, Value> {
+    data([
+        ("disk_bytes", snapshot.disk_bytes.into()),
+        ("live_bytes", snapshot.live_bytes.into()),
+        ("damaged_records", snapshot.damaged_records.into()),
+    ])
 }
 
-fn disk(found: Option<(u64, u64)>) -> Check {
-    let Some((free_bytes, total_bytes)) = found else {
-        return Check { name: "disk", up: true, data: Map::new() };
-    };
-    let up = free_bytes >= FREE_BYTES_MIN && free_bytes >= total_bytes / FREE_SHARE_MIN;
-    let data = data([("free_bytes", json!(free_bytes)), ("total_bytes", json!(total_bytes))]);
-    Check { name: "disk", up, data }
+/// Always up; what there is to worry about is a warning.
+fn disk(found: Option<DiskSpace>) -> Check {
+    let Some(space) = found else { return Check { name: "disk", up: true, data: Map::new() } };
+    let mut data = data([
+        ("free_bytes", space.free_bytes.into()),
+        ("total_bytes", space.total_bytes.into()),
+        ("reserve_bytes", space.reserve_bytes.into()),
+        ("room_bytes", space.room_bytes.into()),
+    ]);
+    if space.room_bytes == 0 {
+        let warning = "the disk is full: jobs are refused until there is room; acks go on";
+        data.insert("warning".to_owned(), warning.into());
+    }
+    Check { name: "disk", up: true, data }
 }
 
 #[cfg(test)]
@@ -206,12 +202,20 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn a_disk_is_down_when_little_is_free() {
-        const TOTAL: u64 = 10 << 30;
+    fn a_full_disk_is_up_with_a_warning() {
+        const SPACE: DiskSpace = DiskSpace {
+            total_bytes: 10 << 30,
+            free_bytes: 3 << 30,
+            reserve_bytes: 64 << 20,
+            room_bytes: 1 << 30,
+        };
         assert!(disk(None).up);
-        assert!(disk(Some((TOTAL / 2, TOTAL))).up);
-        assert!(!disk(Some((TOTAL / 101, TOTAL))).up);
-        assert!(!disk(Some((FREE_BYTES_MIN - 1, FREE_BYTES_MIN))).up);
+        let check = disk(Some(SPACE));
+        assert_eq!(check.data["free_bytes"], SPACE.free_bytes);
+        assert!(!check.data.contains_key("warning"));
+        let check = disk(Some(DiskSpace { room_bytes: 0, ..SPACE }));
+        assert!(check.up);
+        assert!(check.data["warning"].as_str().unwrap().contains("jobs are refused"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::dead_letter::{DeadReason, FailedAttempt};
-use crate::job::{JobId, JobState, JobView, Payload};
+use crate::job::{Found, JobId, JobResult, JobState, JobView, Payload};
 use crate::priority::Priority;
 
 /// A payload as it goes out: JSON text byte for byte, anything else as base64.
@@ -66,6 +66,10 @@ pub(super) struct JobReply<'a> {
     enqueued_at: Timestamp,
     /// When it may run (scheduled, retrying), or since when it could.
     run_at: Timestamp,
+    /// Its unique key, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    unique_key: Option<&'a str>,
     /// While it runs: the name that its worker gave, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -74,7 +78,8 @@ pub(super) struct JobReply<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     started_at: Option<Timestamp>,
-    /// While it runs: when its lease ends unless it is extended.
+    /// While it runs: when its lease ends unless it is extended. While it waits for its first
+    /// start: when it is dead without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     expires_at: Option<Timestamp>,
@@ -118,14 +123,85 @@ impl<'a> From<&'a JobView> for JobReply<'a> {
             timeout_ms: job.timeout_ms,
             enqueued_at: job.enqueued_at,
             run_at: job.run_at,
+            unique_key: job.unique_key.as_deref(),
             worker: running.and_then(|running| running.worker.as_deref()),
             started_at: running.map(|running| running.started_at),
-            expires_at: running.map(|running| running.expires_at),
+            expires_at: running.map(|running| running.expires_at).or(job.expires_at),
             progress: running.and_then(|running| running.progress),
             cancelled: running.and_then(|running| running.cancelled.then_some(true)),
             reason: job.dead.map(|dead| dead.reason),
             died_at: job.dead.map(|dead| dead.died_at),
             errors: &job.errors,
+        }
+    }
+}
+
+/// A job, or the result of one that is done.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = Found)]
+pub(super) enum FoundReply<'a> {
+    Job(Box<JobReply<'a>>),
+    Done(ResultReply<'a>),
+}
+
+/// A job that is done, with its result.
+#[derive(Serialize, ToSchema)]
+#[schema(as = JobResult)]
+pub(super) struct ResultReply<'a> {
+    /// The job's id.
+    id: JobId,
+    /// That it is done.
+    state: Done,
+    /// The queue it was in.
+    queue: &'a str,
+    /// What was done.
+    kind: &'a str,
+    /// How urgent it was.
+    priority: Priority,
+    /// The attempt that succeeded, from 1.
+    attempt: u32,
+    /// When it was enqueued.
+    enqueued_at: Timestamp,
+    /// When it was acked.
+    finished_at: Timestamp,
+    /// Until when the result is kept.
+    expires_at: Timestamp,
+    /// What its worker gave back, byte for byte.
+    #[schema(value_type = Value)]
+    result: &'a RawValue,
+}
+
+/// The state of a job that is no more.
+#[derive(Serialize, ToSchema)]
+enum Done {
+    #[serde(rename = "done")]
+    Done,
+}
+
+impl<'a> From<&'a Found> for FoundReply<'a> {
+    fn from(found: &'a Found) -> Self {
+        match found {
+            Found::Job(job) => FoundReply::Job(Box::new(JobReply::from(&**job))),
+            Found::Done(result) => FoundReply::Done(ResultReply::from(result)),
+        }
+    }
+}
+
+impl<'a> From<&'a JobResult> for ResultReply<'a> {
+    fn from(done: &'a JobResult) -> Self {
+        ResultReply {
+            id: done.id,
+            state: Done::Done,
+            queue: &done.queue,
+            kind: &done.kind,
+            priority: done.priority,
+            attempt: done.attempt,
+            enqueued_at: done.enqueued_at,
+            finished_at: done.finished_at,
+            expires_at: done.expires_at,
+            // It was checked to be JSON before it was kept.
+            result: serde_json::from_slice(&done.result).unwrap_or(RawValue::NULL),
         }
     }
 }
@@ -152,6 +228,8 @@ mod tests {
             timeout_ms: None,
             enqueued_at: Timestamp::from_ms(1),
             run_at: Timestamp::from_ms(2),
+            expires_at: None,
+            unique_key: None,
             running: None,
             dead: Some(crate::job::DeadView {
                 reason: DeadReason::Exhausted,
@@ -180,6 +258,29 @@ mod tests {
             "{reply}"
         );
         assert!(!reply.contains("worker"), "{reply}");
+    }
+
+    #[test]
+    fn a_result_goes_out_as_it_came() {
+        let done = JobResult {
+            id: JobId::from_u128(7),
+            queue: "mails".to_owned(),
+            kind: "mail".to_owned(),
+            priority: Priority::Low,
+            attempt: 2,
+            enqueued_at: Timestamp::from_ms(1),
+            finished_at: Timestamp::from_ms(2),
+            expires_at: Timestamp::from_ms(3),
+            result: "{ \"n\": 1.50e+1 }".into(),
+        };
+        let reply = serde_json::to_string(&ResultReply::from(&done)).unwrap();
+        let expected = concat!(
+            r#"{"id":"00000000000000000000000007","state":"done","queue":"mails","kind":"mail","#,
+            r#""priority":"low","attempt":2,"enqueued_at":"1970-01-01T00:00:00.001Z","#,
+            r#""finished_at":"1970-01-01T00:00:00.002Z","#,
+            r#""expires_at":"1970-01-01T00:00:00.003Z","result":{ "n": 1.50e+1 }}"#,
+        );
+        assert_eq!(reply, expected);
     }
 
     proptest! {

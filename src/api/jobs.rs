@@ -17,24 +17,38 @@ use super::ApiState;
 use super::batch::{Batch, BatchBody, BatchRequest};
 use super::body::{JsonBody, PathId};
 use super::error::Problem;
-use super::job_reply::JobReply;
-use super::openapi::{BadBody, BadCall, NoRoom, NotFound, NotReady};
+use super::job_reply::FoundReply;
+use super::openapi::{BadBody, BadCall, Conflict, NoRoom, NotFound, NotReady};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::job::{Enqueued, JobId, NewJob, Payload, RunAt};
+use crate::job::{
+    Enqueued, JobId, NewJob, OnConflict, Payload, RunAt, Unique, validate_idempotency_key,
+};
 use crate::priority::Priority;
 use crate::queue::Cancelled;
 use crate::retry::RetryPolicy;
+
+/// The header that makes a repeated call get the answer of the first.
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 
 /// Enqueue a job.
 ///
 /// 201: the job is on the disk. Its queue is made by its first job.
 #[utoipa::path(
     post, path = "/v1/jobs", operation_id = "enqueue", tag = "jobs",
+    params((
+        "Idempotency-Key" = inline(Option<String>), Header,
+        description = "Names this call, in visible ASCII. Who makes it again within 24 hours gets \
+            the first answer with 200, and no second job.",
+        min_length = 1, max_length = 256, pattern = "^[!-~]+$",
+    )),
     request_body = JobRequest<'_>,
     responses(
         (status = 201, description = "The job is on the disk.", body = Enqueued),
-        BadBody, NoRoom, NotReady,
+        (status = 200, body = Enqueued, description = "Nothing was taken in: the job holds the \
+            unique key already, or this is the answer to the first call with this \
+            `Idempotency-Key`."),
+        BadBody, Conflict, NoRoom, NotReady,
     ),
 )]
 pub(super) async fn enqueue(
@@ -43,19 +57,22 @@ pub(super) async fn enqueue(
     body: Result<JsonBody, Problem>,
 ) -> Result<Response, Problem> {
     let enqueued = async {
-        refuse_idempotency_key(&headers)?;
+        let idempotency_key = idempotency_key(&headers)?;
         let body = body?;
         let job = body.parse::<JobRequest<'_>>()?.into_job(&api.config().retry)?;
-        Ok::<Enqueued, Problem>(api.queue()?.enqueue(job).await?)
+        Ok::<Enqueued, Problem>(api.queue()?.enqueue(NewJob { idempotency_key, ..job }).await?)
     };
     let enqueued = enqueued.await.inspect_err(|problem| count_rejected(&api, problem))?;
-    Ok((StatusCode::CREATED, Json(enqueued)).into_response())
+    let status = if enqueued.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(enqueued)).into_response())
 }
 
 /// Enqueue many jobs.
 ///
 /// Up to 10,000 jobs of together 4 MiB in one commit: all of them or none. They may also come as
-/// `application/x-ndjson`, a JSON object on a line for each job; empty lines are passed over.
+/// `application/x-ndjson`, a JSON object on a line for each job; empty lines are passed over. In the
+/// place of a job whose unique key another one holds, and which is to return that one, is the
+/// other's id.
 #[utoipa::path(
     post, path = "/v1/jobs/batch", operation_id = "enqueue_many", tag = "jobs",
     request_body(content(
@@ -64,7 +81,7 @@ pub(super) async fn enqueue(
     )),
     responses(
         (status = 201, description = "All jobs are on the disk.", body = BatchReply),
-        BadBody, NoRoom, NotReady,
+        BadBody, Conflict, NoRoom, NotReady,
     ),
 )]
 pub(super) async fn enqueue_many(
@@ -73,7 +90,10 @@ pub(super) async fn enqueue_many(
     body: Result<BatchBody, Problem>,
 ) -> Result<Response, Problem> {
     let enqueued = async {
-        refuse_idempotency_key(&headers)?;
+        if headers.contains_key(IDEMPOTENCY_KEY) {
+            let message = "names one call with one job; in a batch give each job a unique key";
+            return Err(Error::invalid(IDEMPOTENCY_KEY, message).into());
+        }
         let Batch { jobs, places } = body?.read(&api.config().retry)?;
         let enqueued = api.queue()?.enqueue_many(jobs).await;
         Ok::<Vec<Enqueued>, Problem>(enqueued.map_err(|error| places.placed(error))?)
@@ -85,12 +105,12 @@ pub(super) async fn enqueue_many(
 
 /// Look at a job.
 ///
-/// A job that is done is gone: 404.
+/// A job that is done is gone: 404, or for a while the result that its worker gave back.
 #[utoipa::path(
     get, path = "/v1/jobs/{id}", operation_id = "job", tag = "jobs",
     params(PathId),
     responses(
-        (status = 200, description = "The job.", body = JobReply<'_>),
+        (status = 200, description = "The job, or its result.", body = FoundReply<'_>),
         BadCall, NotFound, NotReady,
     ),
 )]
@@ -98,8 +118,8 @@ pub(super) async fn show(
     State(api): State<ApiState>,
     PathId(id): PathId,
 ) -> Result<Response, Problem> {
-    let job = api.queue()?.job(id).await?;
-    Ok(Json(JobReply::from(&job)).into_response())
+    let found = api.queue()?.find(id).await?;
+    Ok(Json(FoundReply::from(&found)).into_response())
 }
 
 /// Cancel a job.
@@ -123,13 +143,16 @@ pub(super) async fn cancel(
     Ok(Json(CancelReply { id, state }))
 }
 
-/// A producer that sends this key relies on it; taking the job twice would be worse than no job.
-fn refuse_idempotency_key(headers: &HeaderMap) -> Result<()> {
-    if headers.contains_key("idempotency-key") {
-        let message = "this version does not keep such keys yet; leave the header out";
-        return Err(Error::invalid("Idempotency-Key", message));
+/// The header that names a call.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>> {
+    let mut given = headers.get_all(IDEMPOTENCY_KEY).into_iter();
+    let Some(key) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(Error::invalid(IDEMPOTENCY_KEY, "is there twice; a call has one"));
     }
-    Ok(())
+    let key = String::from_utf8_lossy(key.as_bytes()).into_owned();
+    validate_idempotency_key(IDEMPOTENCY_KEY, &key)?;
+    Ok(Some(key))
 }
 
 fn count_rejected(api: &ApiState, problem: &Problem) {
@@ -177,6 +200,12 @@ pub(super) struct JobRequest<'a> {
     /// How long one attempt may take, in milliseconds, 7 days at most; longer is a failure.
     #[schema(minimum = 1, maximum = 604_800_000)]
     timeout_ms: Option<u64>,
+    /// A job that no worker has started so many milliseconds from now is dead, reason `expired`.
+    /// More than the delay; 10 years at most.
+    #[schema(minimum = 1, maximum = 316_224_000_000_u64)]
+    expires_in_ms: Option<u64>,
+    /// A key that one job of the queue holds at a time.
+    unique: Option<UniqueRequest>,
     /// Names and values for the worker beside the payload: at most 32, together 4 KiB.
     #[serde(default)]
     headers: BTreeMap<String, String>,
@@ -223,6 +252,21 @@ impl From<Cancelled> for CancelledState {
     }
 }
 
+/// A key that one job of the queue holds at a time, until it is done, cancelled or dead.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct UniqueRequest {
+    /// Visible text of at most 256 bytes.
+    #[schema(min_length = 1, max_length = 256)]
+    key: String,
+    /// Free it after so many milliseconds, whatever the job does; 10 years at most.
+    #[schema(minimum = 1, maximum = 316_224_000_000_u64)]
+    ttl_ms: Option<u64>,
+    /// What happens when another job holds it.
+    #[serde(default)]
+    on_conflict: OnConflict,
+}
+
 /// The jobs of a batch.
 #[derive(Serialize, ToSchema)]
 struct BatchReply {
@@ -243,7 +287,16 @@ impl JobRequest<'_> {
             retry: self.retry.map(|retry| retry.over(configured)),
             timeout_ms: self.timeout_ms,
             headers: self.headers,
+            unique: self.unique.map(UniqueRequest::into_unique),
+            expires_in_ms: self.expires_in_ms,
+            idempotency_key: None,
         })
+    }
+}
+
+impl UniqueRequest {
+    fn into_unique(self) -> Unique {
+        Unique { key: self.key, ttl_ms: self.ttl_ms, on_conflict: self.on_conflict }
     }
 }
 
@@ -313,7 +366,8 @@ mod tests {
         let job = read(
             r#"{"queue":"a/b","kind":"mail","payload":[1],"priority":"HIGH","delay_ms":5,
                 "max_attempts":9,"max_interruptions":2,"retry":{"max_ms":50},"timeout_ms":70,
-                "headers":{"x":"y"}}"#,
+                "headers":{"x":"y"},"expires_in_ms":6,
+                "unique":{"key":"a","ttl_ms":7,"on_conflict":"replace"}}"#,
         );
         let expected = NewJob {
             queue: "a/b".to_owned(),
@@ -326,6 +380,9 @@ mod tests {
             retry: Some(RetryPolicy { base_ms: 50, max_ms: 50, jitter: 0.5 }),
             timeout_ms: Some(70),
             headers: [("x".to_owned(), "y".to_owned())].into(),
+            unique: Some(Unique::new("a").ttl_ms(7).on_conflict(OnConflict::Replace)),
+            expires_in_ms: Some(6),
+            idempotency_key: None,
         };
         assert_eq!(job.unwrap(), expected);
         let job =
@@ -337,8 +394,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_by_name() {
-        assert_eq!(refused(r#"{"kind":"k","unique":{"key":"a"}}"#), "unique");
-        assert_eq!(refused(r#"{"kind":"k","expires_in_ms":5}"#), "expires_in_ms");
+        assert_eq!(refused(r#"{"kind":"k","unique":"a"}"#), "unique");
+        assert_eq!(refused(r#"{"kind":"k","unique":{}}"#), "unique.key");
+        assert_eq!(refused(r#"{"kind":"k","unique":{"key":"a","ttl":5}}"#), "unique.ttl");
+        let odd = r#"{"kind":"k","unique":{"key":"a","on_conflict":"merge"}}"#;
+        assert_eq!(refused(odd), "unique.on_conflict");
+        assert_eq!(refused(r#"{"kind":"k","expires_in_ms":"5"}"#), "expires_in_ms");
         assert_eq!(refused(r#"{"kind":"k","priority":"urgent"}"#), "priority");
         assert_eq!(refused(r#"{"kind":"k","max_attempts":-1}"#), "max_attempts");
         assert_eq!(refused(r#"{"kind":"k","max_attempts":1e3}"#), "max_attempts");

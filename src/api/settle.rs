@@ -4,7 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::ApiState;
@@ -16,7 +18,7 @@ use crate::dead_letter::DeadReason;
 use crate::error::{Error, Result};
 use crate::job::JobId;
 use crate::lease::LeaseToken;
-use crate::queue::{Extended, Failed, Failure, Released, Settle, SettleOutcome};
+use crate::queue::{Ack, Extended, Failed, Failure, Released, Settle, SettleOutcome};
 
 /// The most acks, and the most fails, of one call.
 pub(super) const SETTLE_ITEMS_MAX: usize = 1_000;
@@ -26,7 +28,7 @@ pub(super) const SETTLE_ITEMS_MAX: usize = 1_000;
 /// 204: it is gone, and will not be handed out again.
 #[utoipa::path(
     post, path = "/v1/jobs/{id}/ack", operation_id = "ack", tag = "work",
-    params(PathId), request_body = AckRequest,
+    params(PathId), request_body = AckRequest<'_>,
     responses(
         (status = 204, description = "The job is done and gone."),
         BadBody, LeaseOver, NotReady,
@@ -37,9 +39,12 @@ pub(super) async fn ack(
     PathId(id): PathId,
     body: JsonBody,
 ) -> Result<StatusCode, Problem> {
-    let AckRequest { token } = body.parse()?;
+    let AckRequest { token, result } = body.parse()?;
     let token = checked(id, token)?;
-    api.queue()?.ack(token).await?;
+    match result {
+        Some(result) => api.queue()?.ack_with_result(token, owned(result)).await?,
+        None => api.queue()?.ack(token).await?,
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -112,7 +117,7 @@ pub(super) async fn release(
 /// Each ack and fail is on its own: one that is refused does not stop the others.
 #[utoipa::path(
     post, path = "/v1/settle", operation_id = "settle", tag = "work",
-    request_body = Option<SettleRequest>,
+    request_body = Option<SettleRequest<'_>>,
     responses(
         (status = 200, description = "One outcome for each, in order.", body = SettleReply),
         BadBody, NotReady,
@@ -132,9 +137,15 @@ pub(super) async fn settle(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"token": "01M839HZ1R0000005000000001-1"})))]
-struct AckRequest {
+struct AckRequest<'a> {
     /// The lease, as the claim told it.
     token: LeaseToken,
+    /// What came of it: any JSON of at most 16 KiB, kept for an hour unless the node is told
+    /// otherwise, byte for byte.
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value, required = false)]
+    result: Option<&'a RawValue>,
 }
 
 /// A job failed.
@@ -210,11 +221,11 @@ struct ReleaseRequest {
     "acks": [{"id": "01M839HZ1R0000005000000001", "token": "01M839HZ1R0000005000000001-1"}],
     "fails": []
 })))]
-struct SettleRequest {
+struct SettleRequest<'a> {
     /// Jobs that are done; together with `fails` 1,000 at most.
-    #[serde(default, deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    #[serde(borrow, default, deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
     #[schema(max_items = 1000)]
-    acks: Vec<AckItem>,
+    acks: Vec<AckItem<'a>>,
     /// Jobs that failed.
     #[serde(default, deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
     #[schema(max_items = 1000)]
@@ -224,11 +235,17 @@ struct SettleRequest {
 /// One ack among many.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct AckItem {
+pub(super) struct AckItem<'a> {
     /// The job.
     id: JobId,
     /// The lease, as the claim told it.
     token: LeaseToken,
+    /// What came of it: any JSON of at most 16 KiB, kept for an hour unless the node is told
+    /// otherwise, byte for byte.
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Value, required = false)]
+    result: Option<&'a RawValue>,
 }
 
 /// One fail among many.
@@ -297,6 +314,18 @@ fn yes() -> bool {
     true
 }
 
+/// `null` is a result too, not the lack of one.
+fn even_null<'de: 'a, 'a, D: Deserializer<'de>>(
+    json: D,
+) -> std::result::Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(json).map(Some)
+}
+
+/// A result's own copy: it must not keep the whole body in memory.
+fn owned(result: &RawValue) -> Bytes {
+    Bytes::copy_from_slice(result.get().as_bytes())
+}
+
 /// The token, if it is for this job.
 fn checked(id: JobId, token: LeaseToken) -> Result<LeaseToken> {
     if token.job() == id {
@@ -307,10 +336,15 @@ fn checked(id: JobId, token: LeaseToken) -> Result<LeaseToken> {
 }
 
 /// The ids of all items in the order of their outcomes, and what the queue shall do.
-pub(super) fn finished(acks: Vec<AckItem>, fails: Vec<FailItem>) -> Result<(Vec<JobId>, Settle)> {
+pub(super) fn finished(
+    acks: Vec<AckItem<'_>>,
+    fails: Vec<FailItem>,
+) -> Result<(Vec<JobId>, Settle)> {
     let ids = acks.iter().map(|ack| ack.id).chain(fails.iter().map(|fail| fail.id)).collect();
     let acks = acks.into_iter().enumerate().map(|(place, ack)| {
-        checked(ack.id, ack.token).map_err(|error| error.inside(&format!("acks[{place}]")))
+        checked(ack.id, ack.token)
+            .map(|token| Ack { token, result: ack.result.map(owned) })
+            .map_err(|error| error.inside(&format!("acks[{place}]")))
     });
     let fails = fails.into_iter().enumerate().map(|(place, fail)| {
         let FailItem { id, token, error, retry, retry_in_ms } = fail;
@@ -351,7 +385,8 @@ mod tests {
     const B: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAW";
 
     fn read(text: &str) -> Result<(Vec<JobId>, Settle)> {
-        let request: SettleRequest = JsonBody::from(text).parse()?;
+        let body = JsonBody::from(text);
+        let request: SettleRequest<'_> = body.parse()?;
         finished(request.acks, request.fails)
     }
 
@@ -363,9 +398,20 @@ mod tests {
         ))
         .unwrap();
         assert_eq!(ids, [B.parse().unwrap(), A.parse::<JobId>().unwrap()]);
-        assert_eq!(settle.acks, [format!("{B}-2").parse().unwrap()]);
+        let token: LeaseToken = format!("{B}-2").parse().unwrap();
+        assert_eq!(settle.acks, [Ack::from(token)]);
         let [fail] = settle.fails.as_slice() else { panic!("{settle:?}") };
         assert!(fail.retry && fail.retry_in_ms.is_none());
+    }
+
+    #[test]
+    fn a_result_is_read_byte_for_byte() {
+        let read =
+            |result: &str| read(&format!(r#"{{"acks":[{{"id":"{A}","token":"{A}-1"{result}}}]}}"#));
+        let result = |text: &str| read(text).unwrap().1.acks.remove(0).result;
+        assert_eq!(result(""), None);
+        assert_eq!(result(r#","result": {"a" : 1.50e+1} "#), Some(r#"{"a" : 1.50e+1}"#.into()));
+        assert_eq!(result(r#","result":null"#), Some("null".into()));
     }
 
     #[test]
@@ -378,8 +424,8 @@ mod tests {
         assert_eq!(field(&swapped), "acks[1].token");
         let swapped = format!(r#"{{"fails":[{{"id":"{A}","token":"{B}-1","error":"no"}}]}}"#);
         assert_eq!(field(&swapped), "fails[0].token");
-        let result = format!(r#"{{"acks":[{{"id":"{A}","token":"{A}-1","result":1}}]}}"#);
-        assert_eq!(field(&result), "acks[0].result");
+        let result = format!(r#"{{"acks":[{{"id":"{A}","token":"{A}-1","results":1}}]}}"#);
+        assert_eq!(field(&result), "acks[0].results");
         let silent = format!(r#"{{"fails":[{{"id":"{A}","token":"{A}-1"}}]}}"#);
         assert_eq!(field(&silent), "fails[0].error");
         let many = vec![good; SETTLE_ITEMS_MAX + 1].join(",");

@@ -114,7 +114,7 @@ async fn a_bad_call_names_its_field() {
     for (method, path, body, field) in [
         ("POST", "/v1/jobs", "", "kind"),
         ("POST", "/v1/jobs", "nonsense", "body"),
-        ("POST", "/v1/jobs", r#"{"kind":"k","unique":{"key":"a"}}"#, "unique"),
+        ("POST", "/v1/jobs", r#"{"kind":"k","unique":{"ttl_ms":1}}"#, "unique.key"),
         ("POST", "/v1/jobs/batch", r#"{"jobs":[{"kind":"k"},{"knd":"k"}]}"#, "jobs[1].knd"),
         ("POST", "/v1/claim", r#"{"limit":0.5}"#, "limit"),
         ("POST", ack.as_str(), "", "token"),
@@ -136,10 +136,21 @@ async fn a_bad_call_names_its_field() {
         is_problem(&answer, 400, "bad_request");
         assert_eq!(answer.2["field"], field, "{path} {body}: {}", answer.2);
     }
-    let request = Request::post("/v1/jobs").header("idempotency-key", "a");
-    let answer = send(request.body(Body::from(r#"{"kind":"k"}"#)).unwrap()).await;
-    is_problem(&answer, 400, "bad_request");
-    assert_eq!(answer.2["field"], "Idempotency-Key");
+    for (path, keys, body) in [
+        ("/v1/jobs", vec!["a b"], r#"{"kind":"k"}"#),
+        ("/v1/jobs", vec!["\u{e9}"], r#"{"kind":"k"}"#),
+        ("/v1/jobs", vec![""], r#"{"kind":"k"}"#),
+        ("/v1/jobs", vec!["a", "a"], r#"{"kind":"k"}"#),
+        ("/v1/jobs/batch", vec!["a"], r#"{"jobs":[{"kind":"k"}]}"#),
+    ] {
+        let mut request = Request::post(path);
+        for key in keys {
+            request = request.header("idempotency-key", key);
+        }
+        let answer = send(request.body(Body::from(body)).unwrap()).await;
+        is_problem(&answer, 400, "bad_request");
+        assert_eq!(answer.2["field"], "Idempotency-Key");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
+use crate::job::Unique;
+use crate::job::unique::validate_idempotency_key;
 use crate::priority::Priority;
 use crate::retry::RetryPolicy;
 
@@ -31,9 +33,22 @@ pub mod limits {
     pub const DELAY_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
     /// Most jobs in one batch.
     pub const BATCH_JOBS_MAX: usize = 10_000;
-    /// Most bytes in one batch: payloads, names and headers together.
+    /// Most bytes in one batch: payloads, names and headers together, and for each unique key,
+    /// idempotency key and expiry about 100 bytes and twice the key.
     pub const BATCH_BYTES_MAX: usize = 4 << 20;
+    /// Longest unique key, in bytes.
+    pub const UNIQUE_KEY_BYTES_MAX: usize = 256;
+    /// Longest idempotency key, in bytes.
+    pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
+    /// How long an idempotency key is remembered, in milliseconds: 24 hours.
+    pub const IDEMPOTENCY_TTL_MS: u64 = 24 * 3_600_000;
+    /// Largest result of a job, in bytes.
+    pub const RESULT_BYTES_MAX: usize = 16 << 10;
 }
+
+/// About what the index entries of a key or an expiry take beside the key itself, which is written
+/// twice.
+const INDEX_BYTES: usize = 96;
 
 /// What a job carries. The queue keeps the bytes as they came and never looks inside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +129,14 @@ pub struct NewJob {
     pub timeout_ms: Option<u64>,
     /// Names and values handed to the worker beside the payload.
     pub headers: BTreeMap<String, String>,
+    /// A key that no other job of the queue may hold.
+    pub unique: Option<Unique>,
+    /// A job that no worker has started so many milliseconds after its enqueue is a dead letter,
+    /// reason `expired`. More than its delay, at most 10 years.
+    pub expires_in_ms: Option<u64>,
+    /// Names this call, 1 to 256 bytes of visible ASCII: whoever makes it again within 24 hours
+    /// gets the first answer, and no second job, even when the first is done.
+    pub idempotency_key: Option<String>,
 }
 
 impl NewJob {
@@ -154,11 +177,37 @@ impl NewJob {
         self
     }
 
+    /// Lets no other job of its queue hold this key.
+    #[must_use]
+    pub fn unique(mut self, unique: Unique) -> Self {
+        self.unique = Some(unique);
+        self
+    }
+
+    /// Makes it a dead letter when no worker has started it by then.
+    #[must_use]
+    pub fn expires_in_ms(mut self, expires_in_ms: u64) -> Self {
+        self.expires_in_ms = Some(expires_in_ms);
+        self
+    }
+
+    /// Gives whoever repeats this call the first answer.
+    #[must_use]
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+
     /// Bytes that count against a batch's limit and the engine's memory.
     pub(crate) fn weight_bytes(&self) -> usize {
         let headers: usize =
             self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.payload.bytes().len() + self.queue.len() + self.kind.len() + headers
+        let unique = self.unique.as_ref().map(|unique| 2 * unique.key.len());
+        let idempotency = self.idempotency_key.as_ref().map(|key| 2 * key.len());
+        let expiry = self.expires_in_ms.map(|_| 0);
+        let indexed = [unique, idempotency, expiry].into_iter().flatten();
+        let indexed: usize = indexed.map(|bytes| bytes + INDEX_BYTES).sum();
+        self.payload.bytes().len() + self.queue.len() + self.kind.len() + headers + indexed
     }
 
     /// Checks every field against its limits.
@@ -186,8 +235,25 @@ impl NewJob {
         validate_range("timeout_ms", self.timeout_ms, 1, limits::TIMEOUT_MS_MAX)?;
         if let RunAt::DelayMs(delay_ms) = self.run_at {
             validate_range("delay_ms", Some(delay_ms), 0, limits::DELAY_MS_MAX)?;
+            self.validate_expiry(delay_ms)?;
+        }
+        validate_range("expires_in_ms", self.expires_in_ms, 1, limits::DELAY_MS_MAX)?;
+        self.unique.as_ref().map_or(Ok(()), Unique::validate)?;
+        if let Some(key) = &self.idempotency_key {
+            validate_idempotency_key("idempotency_key", key)?;
         }
         self.retry.as_ref().map_or(Ok(()), RetryPolicy::validate)
+    }
+
+    /// Checks that a job which may run so many milliseconds from now can be started in time.
+    pub(crate) fn validate_expiry(&self, delay_ms: u64) -> Result<()> {
+        match self.expires_in_ms {
+            Some(expires_in_ms) if expires_in_ms <= delay_ms => Err(Error::invalid(
+                "expires_in_ms",
+                format!("{expires_in_ms} must be more than the delay of {delay_ms} ms"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn validate_headers(&self) -> Result<()> {
@@ -272,6 +338,13 @@ mod tests {
         let refused = good.clone().payload(big).validate().unwrap_err();
         assert_eq!(refused.kind(), crate::ErrorKind::TooLarge);
         let headers = [("h".to_owned(), "v".repeat(limits::HEADERS_BYTES_MAX))].into();
-        assert_eq!(field(NewJob { headers, ..good }), "headers");
+        assert_eq!(field(NewJob { headers, ..good.clone() }), "headers");
+        assert_eq!(field(good.clone().expires_in_ms(0)), "expires_in_ms");
+        assert_eq!(field(good.clone().expires_in_ms(limits::DELAY_MS_MAX + 1)), "expires_in_ms");
+        let in_a_second = good.clone().run_at(RunAt::DelayMs(1_000));
+        assert_eq!(field(in_a_second.clone().expires_in_ms(1_000)), "expires_in_ms");
+        assert!(in_a_second.expires_in_ms(1_001).validate().is_ok());
+        assert_eq!(field(good.clone().unique(Unique::new(""))), "unique.key");
+        assert_eq!(field(good.idempotency_key("a b")), "idempotency_key");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -15,7 +16,8 @@ use crate::priority::Priority;
 pub struct Enqueued {
     /// The job's id.
     pub id: JobId,
-    /// `ready`, or `scheduled` when it is to run later.
+    /// `ready`, or `scheduled` when it is to run later; any other state for a job that was there
+    /// before.
     pub state: JobState,
     /// The queue it is in.
     pub queue: String,
@@ -23,6 +25,14 @@ pub struct Enqueued {
     pub priority: Priority,
     /// When it may run.
     pub run_at: Timestamp,
+    /// The job that it replaced as the holder of its unique key, which was cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub replaced: Option<JobId>,
+    /// False: this call took nothing in. The job held the unique key already, or a call with the
+    /// same idempotency key came before.
+    #[serde(skip)]
+    pub is_new: bool,
 }
 
 /// A job as a reader sees it.
@@ -56,6 +66,10 @@ pub struct JobView {
     pub enqueued_at: Timestamp,
     /// When it may run (scheduled, retrying) or since when it could (ready, running).
     pub run_at: Timestamp,
+    /// When it becomes a dead letter unless a worker starts it.
+    pub expires_at: Option<Timestamp>,
+    /// Its unique key.
+    pub unique_key: Option<String>,
     /// Who has it, while it runs.
     pub running: Option<RunningView>,
     /// Why and when it died, if it did.
@@ -86,4 +100,36 @@ pub struct DeadView {
     pub reason: DeadReason,
     /// When.
     pub died_at: Timestamp,
+}
+
+/// What an id stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// A job that lives, or is dead.
+    Job(Box<JobView>),
+    /// A job that is done, and the result that its worker gave.
+    Done(JobResult),
+}
+
+/// The result of a job that is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobResult {
+    /// The job's id.
+    pub id: JobId,
+    /// The queue it was in.
+    pub queue: String,
+    /// What was done.
+    pub kind: String,
+    /// How urgent it was.
+    pub priority: Priority,
+    /// The attempt that succeeded, from 1.
+    pub attempt: u32,
+    /// When it was enqueued.
+    pub enqueued_at: Timestamp,
+    /// When it was acked.
+    pub finished_at: Timestamp,
+    /// Until when the result is kept.
+    pub expires_at: Timestamp,
+    /// The text of one JSON value, byte for byte as the worker gave it.
+    pub result: Bytes,
 }

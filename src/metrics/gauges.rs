@@ -36,6 +36,12 @@ fn set_store(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
     };
     gauge("pulk_store_disk_bytes", "Bytes that the store takes on the disk.", snapshot.disk_bytes)?;
     gauge("pulk_store_live_bytes", "Bytes of records alive.", snapshot.live_bytes)?;
+    if let Some(disk) = &snapshot.disk {
+        let (free, room) = (disk.free_bytes, disk.room_bytes);
+        gauge("pulk_disk_free_bytes", "Bytes free on the volume of the store.", free)?;
+        let help = "Bytes of new jobs until enqueues are refused; 0 when they are.";
+        gauge("pulk_disk_room_bytes", help, room)?;
+    }
     let damaged = IntCounter::new(
         "pulk_records_damaged_total",
         "Records set aside because their checksum failed.",

@@ -40,6 +40,8 @@ pub fn log_event(event: &Event) {
                 );
             }
         }
+        // That it is dead, and why, is told beside this.
+        Happened::Expired { .. } => {}
         Happened::Failed { id, kind, attempt, error, duration_ms } => warn!(
             target: TARGET, queue, priority, kind, %id, attempt, error, duration_ms,
             "Job failed"

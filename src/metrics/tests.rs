@@ -6,6 +6,8 @@ use crate::job::JobId;
 use crate::priority::{PerPriority, Priority};
 use crate::queue::{Happened, QueueView, ReplayCounts, ReplayState, StateCounts};
 
+use crate::store::DiskSpace;
+
 const QUEUES_MAX: usize = 20;
 
 fn snapshot(queues: Vec<QueueView>) -> Snapshot {
@@ -14,6 +16,12 @@ fn snapshot(queues: Vec<QueueView>) -> Snapshot {
         queues,
         live_bytes: 11,
         disk_bytes: 22,
+        disk: Some(DiskSpace {
+            total_bytes: 400,
+            free_bytes: 44,
+            reserve_bytes: 66,
+            room_bytes: 33,
+        }),
         damaged_records: 3,
     }
 }
@@ -52,6 +60,8 @@ fn gauges_come_from_the_snapshot() {
     has(&text, r#"pulk_dlq_depth{queue="mails"} 6"#);
     has(&text, r#"pulk_queue_paused{queue="mails"} 1"#);
     has(&text, "pulk_store_disk_bytes 22");
+    has(&text, "pulk_disk_free_bytes 44");
+    has(&text, "pulk_disk_room_bytes 33");
     has(&text, "pulk_store_live_bytes 11");
     has(&text, "pulk_records_damaged_total 3");
     let version = env!("CARGO_PKG_VERSION");

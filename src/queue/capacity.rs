@@ -10,6 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobId, NewJob, QueueId};
 use crate::priority::Priority;
+use crate::queue::plan::{Plan, Replaced};
 use crate::queue::state::{Context, QueueState};
 use crate::store::key::LaneId;
 
@@ -31,26 +32,47 @@ const fn budget_percent(priority: Priority) -> u64 {
 }
 
 impl QueueState {
-    /// Refuses jobs that there is no room for: all of them, or none.
-    pub(crate) fn check_room_for(&mut self, jobs: &[NewJob], context: &Context<'_>) -> Result<()> {
-        self.check_numbers_left(jobs)?;
-        let bytes: usize = jobs.iter().map(NewJob::weight_bytes).sum();
-        self.check_disk_room(bytes, context.now)?;
-        self.check_byte_budget(jobs, bytes as u64, context.now)?;
-        if let [job] = jobs {
-            return self.check_capacity(&job.queue, job.priority, 1, context.now);
+    /// Refuses jobs that there is no room for: all of them, or none. A plan says of each whether
+    /// it is taken in, and in the place of which other.
+    pub(crate) fn check_room_for(
+        &mut self,
+        jobs: &[NewJob],
+        plans: &[Plan],
+        context: &Context<'_>,
+    ) -> Result<()> {
+        let new = jobs.iter().zip(plans).filter(|(_, plan)| plan.is_new());
+        let new: Vec<&NewJob> = new.map(|(job, _)| job).collect();
+        if new.is_empty() {
+            return Ok(());
         }
-        let mut lanes = BTreeMap::<(&str, Priority), u64>::new();
-        for job in jobs {
+        self.check_numbers_left(&new)?;
+        let bytes: usize = new.iter().map(|job| job.weight_bytes()).sum();
+        self.check_disk_room(bytes, context.now)?;
+        self.check_byte_budget(&new, bytes as u64, context.now)?;
+        let mut lanes = BTreeMap::<(&str, Priority), i64>::new();
+        for job in new {
             *lanes.entry((&job.queue, job.priority)).or_default() += 1;
         }
+        for (job, plan) in jobs.iter().zip(plans) {
+            if let Plan::New { replaces: Some(replaced) } = plan {
+                let priority = match replaced {
+                    Replaced::Stored(_, priority) => Some(*priority),
+                    Replaced::InBatch(place) => jobs.get(*place).map(|job| job.priority),
+                };
+                if let Some(priority) = priority {
+                    *lanes.entry((&job.queue, priority)).or_default() -= 1;
+                }
+            }
+        }
         for ((queue, priority), new) in lanes {
-            self.check_capacity(queue, priority, new, context.now)?;
+            if let Ok(new @ 1..) = u64::try_from(new) {
+                self.check_capacity(queue, priority, new, context.now)?;
+            }
         }
         Ok(())
     }
 
-    fn check_numbers_left(&self, jobs: &[NewJob]) -> Result<()> {
+    fn check_numbers_left(&self, jobs: &[&NewJob]) -> Result<()> {
         let sequences_left = JobId::SEQUENCE_MAX.saturating_sub(self.meta.next_sequence);
         let new = jobs.iter().map(|job| &*job.queue);
         let new: BTreeSet<_> =
@@ -79,21 +101,22 @@ impl QueueState {
 
     /// Refuses to take in so many bytes when they would touch what the disk keeps for acks.
     pub(crate) fn check_disk_room(&mut self, bytes: usize, now: Timestamp) -> Result<()> {
-        let bytes = bytes as u64;
-        match self.disk_room_bytes {
-            Some(room) if room < bytes => Err(Error::new(
-                ErrorKind::DiskFull,
-                format!(
-                    "the disk is full: {room} bytes are left beside those kept for acks, fails \
-                     and cancels; finish or purge jobs, or give the volume more room"
-                ),
-            )
-            .retry_after_ms(self.ms_to_free(bytes - room, now))),
-            _ => Ok(()),
+        let Some(room_bytes) = self.disk_room_bytes else { return Ok(()) };
+        let wanted = (self.pending_bytes() + bytes) as u64;
+        if wanted <= room_bytes {
+            return Ok(());
         }
+        let message = format!(
+            "the volume of {} has no room for more jobs: what is left, {} bytes, is kept for acks \
+             and fails; drain the queue, grow the volume or lower PULK_DISK_RESERVE_BYTES",
+            self.config.data_dir.display(),
+            self.config.disk_reserve_bytes
+        );
+        let retry_after_ms = self.ms_to_free(wanted - room_bytes, now);
+        Err(Error::new(ErrorKind::DiskFull, message).retry_after_ms(retry_after_ms))
     }
 
-    fn check_byte_budget(&mut self, jobs: &[NewJob], bytes: u64, now: Timestamp) -> Result<()> {
+    fn check_byte_budget(&mut self, jobs: &[&NewJob], bytes: u64, now: Timestamp) -> Result<()> {
         let most = self.config.max_bytes;
         let least_urgent = jobs.iter().map(|job| job.priority).max().unwrap_or_default();
         if most == 0 {

@@ -3,6 +3,8 @@
 //! The numbers are those of [`state`](super::state). I3 and I7 are about what is handed out and
 //! cannot be read from the store alone; tests that know the history check them.
 
+mod keys;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::path::Path;
@@ -18,8 +20,9 @@ use crate::store::format::{
     DeadRecord, JobRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND, ProgressRecord,
     QueueRecord, ReplayRecord, SlotProgress, TimerRecord,
 };
-use crate::store::key::{self, ChunkId};
+use crate::store::key::{self, ChunkId, LaneId};
 use crate::store::{Direction, Entry, Store, Tree, VALUE_BYTES_MAX};
+use keys::Keys;
 
 /// Problems told in full; more are only counted.
 const PROBLEMS_TOLD: usize = 100;
@@ -83,6 +86,8 @@ pub(crate) struct Census {
     pub(crate) live_bytes: u64,
     /// Location entries whose job is not where they say.
     pub(crate) dangling_locations: Vec<JobId>,
+    /// What has a name or an end.
+    pub(crate) keys: Keys,
     progress: BTreeMap<ChunkId, ProgressRecord>,
     /// Jobs that are not where they were born, and where they are.
     moved: HashMap<JobId, LocationRecord>,
@@ -118,6 +123,9 @@ impl Census {
         census.read_locations(store)?;
         census.read_payloads(store)?;
         census.read_replays(store)?;
+        census.read_names(store)?;
+        census.read_results(store)?;
+        census.read_endings(store)?;
         for entry in all(store, Tree::Damaged) {
             entry?;
             census.set_aside += 1;
@@ -167,7 +175,13 @@ impl Census {
                 Some(SlotProgress::Leased(_)) => JobState::Running,
                 _ => JobState::Ready,
             };
-            self.count_job(slot.id, id.lane.queue, priority, state, &slot.job);
+            let deliveries = match progress {
+                Some(SlotProgress::Returned { deliveries, .. }) => *deliveries,
+                Some(SlotProgress::Leased(lease)) => lease.delivery,
+                _ => slot.job.deliveries,
+            };
+            self.count_job(slot.id, id.lane, state, &slot.job);
+            self.note_keys(slot.id, state, deliveries, &slot.job);
             if slot.moved {
                 let place = slot.place;
                 let location = LocationRecord::Ready { priority: priority.number(), place };
@@ -181,7 +195,9 @@ impl Census {
         match (key::timer_from(&key), codec::decode::<TimerRecord>(&bytes)) {
             (Some((due, id)), Ok(record)) => {
                 let priority = Priority::from_number(record.priority).unwrap_or_default();
-                self.count_job(id, id.queue(), priority, record.wait.state(), &record.job);
+                let (lane, state) = (LaneId { priority, queue: id.queue() }, record.wait.state());
+                self.count_job(id, lane, state, &record.job);
+                self.note_keys(id, state, record.job.deliveries, &record.job);
                 self.moved.insert(id, LocationRecord::Timer { due_ms: due.as_ms() });
             }
             (_, Err(reason)) => self.damaged(Tree::Timers, &key, &reason),
@@ -194,7 +210,7 @@ impl Census {
         match (key::dead_from(&key), codec::decode::<DeadRecord>(&bytes)) {
             (Some((queue, died_at, id)), Ok(record)) => {
                 let priority = Priority::from_number(record.priority).unwrap_or_default();
-                self.count_job(id, queue, priority, JobState::Dead, &record.job);
+                self.count_job(id, LaneId { priority, queue }, JobState::Dead, &record.job);
                 self.moved.insert(id, LocationRecord::Dead { died_at_ms: died_at.as_ms() });
                 let given_out = record.sequence.saturating_sub(1);
                 self.largest_sequence = self.largest_sequence.max(given_out);
@@ -204,20 +220,13 @@ impl Census {
         }
     }
 
-    fn count_job(
-        &mut self,
-        id: JobId,
-        queue: QueueId,
-        priority: Priority,
-        state: JobState,
-        job: &JobRecord,
-    ) {
-        *self.counts.entry(queue).or_default()[priority].of_mut(state) += 1;
+    fn count_job(&mut self, id: JobId, lane: LaneId, state: JobState, job: &JobRecord) {
+        *self.counts.entry(lane.queue).or_default()[lane.priority].of_mut(state) += 1;
         self.largest_sequence = self.largest_sequence.max(id.sequence());
         if !self.seen.insert(id) {
             self.problem("I1", format!("job {id} is in two places"));
         }
-        if id.queue() != queue {
+        if id.queue() != lane.queue {
             self.problem("I1", format!("job {id} lies in a queue that is not its own"));
         }
         if job.payload.parts() > 0 {

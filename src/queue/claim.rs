@@ -390,14 +390,20 @@ impl QueueState {
             if !lane.begun.contains_key(&chunk.id.first_place) {
                 lane.begin(chunk);
             }
-            match self.payload(slot.id, &slot.job.payload) {
-                Ok(payload) => self.lease_slot(chunk, number, payload, search, now)?,
-                // Without its payload a job can't be handed out; among the dead letters an
-                // operator sees it.
-                Err(error) if error.kind() == ErrorKind::Corrupt => {
-                    self.bury_unreadable(chunk, number, &error.to_string(), now)?;
+            if !self.bury_if_expired(chunk, number, now)? {
+                match self.payload(slot.id, &slot.job.payload) {
+                    Ok(payload) => self.lease_slot(chunk, number, payload, search, now)?,
+                    // Without its payload a job can't be handed out; among the dead letters an
+                    // operator sees it.
+                    Err(error) if error.kind() == ErrorKind::Corrupt => {
+                        self.bury_unreadable(chunk, number, &error.to_string(), now)?;
+                    }
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
+            }
+            if !self.is_begun(chunk.id) {
+                // That was the last job left in it.
+                return Ok(false);
             }
         }
         Ok(false)

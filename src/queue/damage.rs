@@ -1,8 +1,9 @@
 //! Sets records aside whose checksum fails, and goes on with what is whole.
 //!
 //! A damaged record is moved to the `damaged` tree as it was found, counted and logged. What
-//! memory had of it is forgotten, and before the next group the counters are made anew from what
-//! is left: that reads the whole store once, which a disk that returns wrong bytes is worth.
+//! memory had of it is forgotten, and before the next group the counters and the index of names
+//! are made anew from what is left: that reads the whole store once, which a disk that returns
+//! wrong bytes is worth.
 
 use bytes::Bytes;
 
@@ -39,7 +40,7 @@ impl QueueState {
             self.forget_chunk(id);
         }
         match tree {
-            Tree::Ready(_) | Tree::Timers | Tree::Dead | Tree::Payload => {
+            Tree::Ready(_) | Tree::Timers | Tree::Dead | Tree::Payload | Tree::Results => {
                 self.draft.remove_live(tree, key, bytes.len());
             }
             _ => self.draft.remove(tree, key),
@@ -74,6 +75,14 @@ impl QueueState {
         for job in census.dangling_locations {
             self.draft.remove(Tree::Location, key::job(job));
         }
+        let keys = census.keys;
+        keys.dangling_names.into_iter().for_each(|name| self.draft.remove(Tree::Unique, name));
+        keys.dangling_endings.into_iter().for_each(|entry| self.draft.remove(Tree::Expiry, entry));
+        for (id, unique) in keys.unheld {
+            if !unique.is_over(id, self.last_now) {
+                self.hold_unique_key(id, &unique, self.last_now);
+            }
+        }
         self.needs_recount = false;
         Ok(())
     }
@@ -105,10 +114,10 @@ mod tests {
     use crate::config::Config;
     use crate::dead_letter::DeadReason;
     use crate::error::ErrorKind;
-    use crate::job::{JobId, JobState, NewJob, Payload, RunAt};
+    use crate::job::{JobId, JobState, NewJob, Payload, RunAt, Unique};
     use crate::priority::Priority;
     use crate::queue::state::Context;
-    use crate::queue::{Claim, Failure, examine};
+    use crate::queue::{Ack, Claim, DeadEdit, Failure, examine};
     use crate::store::memory::MemoryStore;
     use crate::store::{Direction, Store, WriteSet};
 
@@ -248,6 +257,75 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_record_of_a_unique_key_lets_nobody_take_the_key() {
+        let mut node = Node::open(MemoryStore::new());
+        let job = || NewJob::new("k").unique(Unique::new("a"));
+        let holder = node.apply(|state, context| state.enqueue_one(job(), context)).unwrap().id;
+        let mut node = node.damage(Tree::Unique);
+        let refused = node.apply(|state, context| state.enqueue_one(job(), context)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Corrupt);
+        let refused = node.apply(|state, context| state.enqueue_one(job(), context)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        assert_eq!(refused.job(), Some(holder.to_string().as_str()));
+        node.assert_sound(1, 0, 0, 0);
+    }
+
+    #[test]
+    fn a_damaged_result_is_set_aside_with_what_would_have_ended_it() {
+        let mut node = Node::open(MemoryStore::new());
+        node.apply(|state, context| state.enqueue_one(NewJob::new("k"), context)).unwrap();
+        let id = node.apply(|state, context| {
+            let token = state.claim(&Claim::default(), context).unwrap().jobs[0].token;
+            let ack = Ack { token, result: Some("1".into()) };
+            state.ack(ack, context).unwrap();
+            token.job()
+        });
+        let mut node = node.damage(Tree::Results);
+        let refused = node.apply(|state, context| state.find(id, context)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::NotFound);
+        node.assert_sound(0, 0, 0, 0);
+    }
+
+    #[test]
+    fn a_damaged_idempotency_key_is_set_aside_with_what_would_have_ended_it() {
+        let mut node = Node::open(MemoryStore::new());
+        let job = || NewJob::new("k").idempotency_key("a");
+        node.apply(|state, context| state.enqueue_one(job(), context)).unwrap();
+        let mut node = node.damage(Tree::Unique);
+        node.apply(|state, context| state.enqueue_one(job(), context)).unwrap();
+        node.assert_sound(2, 0, 0, 0);
+    }
+
+    #[test]
+    fn with_a_damaged_chunk_its_keys_and_its_ends_go() {
+        let mut node = Node::open(MemoryStore::new());
+        let job = || NewJob::new("k").unique(Unique::new("a")).expires_in_ms(60_000);
+        let lost = node.apply(|state, context| state.enqueue_one(job(), context)).unwrap().id;
+        let mut node = node.damage(Tree::Ready(Priority::Default));
+        let next = node.apply(|state, context| state.enqueue_one(job(), context)).unwrap();
+        assert!(next.is_new && next.id != lost);
+        node.assert_sound(1, 0, 0, 0);
+    }
+
+    #[test]
+    fn without_its_progress_a_chunk_keeps_its_keys_and_expires_no_more() {
+        let mut node = Node::open(MemoryStore::new());
+        let jobs = ["a", "b", "c"].map(|key| NewJob::new("k").unique(Unique::new(key)));
+        let jobs = jobs.map(|job| job.expires_in_ms(60_000)).to_vec();
+        node.apply(|state, context| state.enqueue(jobs.clone(), context)).unwrap();
+        node.apply(|state, context| {
+            let token = state.claim(&Claim::default(), context).unwrap().jobs[0].token;
+            state.ack(token, context).unwrap();
+        });
+        // The key of the one that is done is another's by now.
+        node.apply(|state, context| state.enqueue_one(jobs[0].clone(), context)).unwrap();
+        let mut node = node.damage(Tree::Progress);
+        let refused = node.apply(|state, context| state.enqueue_one(jobs[1].clone(), context));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Conflict);
+        node.assert_sound(4, 0, 0, 0);
+    }
+
+    #[test]
     fn a_job_without_its_payload_becomes_a_dead_letter() {
         let (node, _, _) = Node::with_jobs();
         let mut node = node.damage(Tree::Payload);
@@ -263,5 +341,34 @@ mod tests {
         let reasons: Vec<_> = dead.iter().map(|job| job.dead.unwrap().reason).collect();
         assert_eq!(reasons, [DeadReason::Damaged, DeadReason::Rejected]);
         assert!(dead[0].errors[0].error.contains("damaged"), "{:?}", dead[0].errors);
+    }
+
+    #[test]
+    fn a_dead_letter_without_its_payload_can_be_mended_or_deleted() {
+        for mend in [true, false] {
+            let (node, _, _) = Node::with_jobs();
+            let mut node = node.damage(Tree::Payload);
+            let later = now().plus_ms(60_000);
+            let random = &mut StdRng::seed_from_u64(2);
+            let context = &mut Context { now: later, random };
+            let claim = Claim { kinds: vec!["running".to_owned()], ..Claim::default() };
+            while node.state.tick(context).unwrap() {}
+            assert!(node.state.claim(&claim, context).unwrap().jobs.is_empty());
+            node.store.commit(node.state.finish_group(later)).unwrap();
+            let id = node.state.dead_letters(&Default::default()).unwrap().jobs[0].id;
+            node.apply(|state, context| match mend {
+                true => {
+                    let payload = Some(Payload::Json("7".into()));
+                    let edit = DeadEdit { payload, ..DeadEdit::default() };
+                    assert_eq!(
+                        state.edit_dead(id, &edit, later).unwrap().payload,
+                        edit.payload.unwrap()
+                    );
+                    state.replay(id, context).map(drop).unwrap();
+                }
+                false => state.delete_dead(id).unwrap(),
+            });
+            node.assert_sound(if mend { 13 } else { 12 }, 0, 0, 1);
+        }
     }
 }

@@ -13,7 +13,7 @@ use crate::store::{Direction, Entry, KeyRange, Store, Tree, WriteSet};
 pub(crate) struct Draft {
     store: Arc<dyn Store>,
     writes: WriteSet,
-    /// Bytes of chunks, timers, dead letters and payload parts: what is really alive.
+    /// Bytes of chunks, timers, dead letters, payload parts and results: what is really alive.
     live_bytes: u64,
     /// Bytes of such records removed in this group.
     freed_bytes: u64,

@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Enqueued, JobId, JobState, Move, NewJob, Payload, RunAt, limits};
 use crate::queue::chunk::ChunkSlot;
 use crate::queue::event::{Happened, JobDetail};
+use crate::queue::plan::{Plan, Replaced};
 use crate::queue::state::{Context, QueueState};
 use crate::store::Tree;
 use crate::store::codec;
 use crate::store::format::{
     INLINE_PAYLOAD_BYTES_MAX, JobRecord, LocationRecord, PAYLOAD_PART_BYTES, PAYLOAD_PART_KIND,
-    PayloadRecord, TimerRecord, Wait,
+    PayloadRecord, SeldomRecord, TimerRecord, UniqueKeyRecord, Wait,
 };
-use crate::store::key::{self, LaneId};
+use crate::store::key::{self, Ending, LaneId};
 
 /// Checks a batch as a whole and each job in it, before it reaches the writer.
 ///
@@ -46,21 +47,62 @@ pub(crate) fn validate_batch(jobs: &[NewJob]) -> Result<()> {
 }
 
 impl QueueState {
-    /// Takes in validated jobs. They are acknowledged when the group is committed.
+    /// Takes in validated jobs, all or none. They are acknowledged when the group is committed.
     pub(crate) fn enqueue(
         &mut self,
         jobs: Vec<NewJob>,
         context: &mut Context<'_>,
     ) -> Result<Vec<Enqueued>> {
-        self.check_room_for(&jobs, context)?;
+        let plans = self
+            .plan(&jobs, context.now)
+            .map_err(|(place, error)| error.inside(&format!("jobs[{place}]")))?;
+        self.take_in(jobs, plans, context)
+    }
+
+    /// Takes in one validated job.
+    pub(crate) fn enqueue_one(
+        &mut self,
+        job: NewJob,
+        context: &mut Context<'_>,
+    ) -> Result<Enqueued> {
+        let jobs = vec![job];
+        let plans = self.plan(&jobs, context.now).map_err(|(_, error)| error)?;
+        let mut enqueued = self.take_in(jobs, plans, context)?;
+        enqueued.pop().ok_or_else(|| Error::new(ErrorKind::Poisoned, "no job was enqueued"))
+    }
+
+    fn take_in(
+        &mut self,
+        jobs: Vec<NewJob>,
+        plans: Vec<Plan>,
+        context: &Context<'_>,
+    ) -> Result<Vec<Enqueued>> {
+        self.check_room_for(&jobs, &plans, context)?;
+        let now = context.now;
         let mut taken_in = BTreeMap::<LaneId, (u64, Vec<JobDetail>)>::new();
-        let mut enqueued = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let kind = self.tells_details.then(|| job.kind.clone());
-            let (lane, answer) = self.enqueue_one(job, context.now)?;
-            let (jobs, details) = taken_in.entry(lane).or_default();
-            *jobs += 1;
-            details.extend(kind.map(|kind| JobDetail { id: answer.id, kind, attempt: 1 }));
+        let mut enqueued = Vec::<Enqueued>::with_capacity(jobs.len());
+        for (mut job, plan) in jobs.into_iter().zip(plans) {
+            let idempotency_key = job.idempotency_key.take();
+            let is_repeat = matches!(plan, Plan::Repeat(_) | Plan::RepeatInBatch(_));
+            let answer = match plan {
+                Plan::New { replaces } => {
+                    let replaced = self.cancel_replaced(replaces, &enqueued)?;
+                    let kind = self.tells_details.then(|| job.kind.clone());
+                    let (lane, answer) = self.add(job, now)?;
+                    let (jobs, details) = taken_in.entry(lane).or_default();
+                    *jobs += 1;
+                    details.extend(kind.map(|kind| JobDetail { id: answer.id, kind, attempt: 1 }));
+                    Enqueued { replaced, ..answer }
+                }
+                Plan::Existing(answer) | Plan::Repeat(answer) => answer,
+                Plan::ExistingInBatch(place) => {
+                    Enqueued { replaced: None, ..answer_at(&enqueued, place)? }
+                }
+                Plan::RepeatInBatch(place) => answer_at(&enqueued, place)?,
+            };
+            if let Some(key) = idempotency_key.filter(|_| !is_repeat) {
+                self.remember_answer(key, &answer, now)?;
+            }
             enqueued.push(answer);
         }
         for (lane, (jobs, details)) in taken_in {
@@ -69,7 +111,25 @@ impl QueueState {
         Ok(enqueued)
     }
 
-    fn enqueue_one(&mut self, new: NewJob, now: Timestamp) -> Result<(LaneId, Enqueued)> {
+    /// Cancels the job that a new one replaces. A damaged one is gone already.
+    fn cancel_replaced(
+        &mut self,
+        replaces: Option<Replaced>,
+        enqueued: &[Enqueued],
+    ) -> Result<Option<JobId>> {
+        let id = match replaces {
+            Some(Replaced::Stored(id, _)) => id,
+            Some(Replaced::InBatch(place)) => answer_at(enqueued, place)?.id,
+            None => return Ok(None),
+        };
+        match self.cancel(id) {
+            Ok(_) => Ok(Some(id)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn add(&mut self, new: NewJob, now: Timestamp) -> Result<(LaneId, Enqueued)> {
         let lane = LaneId { priority: new.priority, queue: self.queue_or_new(&new.queue)? };
         let sequence = self.next_sequence()?;
         let id = JobId::new(now, self.config.shard, lane.queue, lane.priority, sequence);
@@ -80,7 +140,13 @@ impl QueueState {
             }
             RunAt::At(moment) => (moment.max(now), Wait::At),
         };
-        let job = self.job_record(id, &new);
+        let job = self.job_record(id, &new, now);
+        if let Some(unique) = job.unique_key() {
+            self.hold_unique_key(id, unique, now);
+        }
+        if let Some(moment) = job.expires_at() {
+            self.put_ending(moment, &Ending::Job(id), Bytes::new());
+        }
         let state = if due > now {
             self.count(lane, None, Move::Schedule)?;
             self.set_timer(lane, id, job, due, wait);
@@ -92,10 +158,18 @@ impl QueueState {
             JobState::Ready
         };
         let (queue, priority) = (new.queue, new.priority);
-        Ok((lane, Enqueued { id, state, queue, priority, run_at: due }))
+        let (replaced, is_new) = (None, true);
+        Ok((lane, Enqueued { id, state, queue, priority, run_at: due, replaced, is_new }))
     }
 
-    fn job_record(&mut self, id: JobId, new: &NewJob) -> JobRecord {
+    fn job_record(&mut self, id: JobId, new: &NewJob, now: Timestamp) -> JobRecord {
+        let unique = new
+            .unique
+            .as_ref()
+            .map(|unique| UniqueKeyRecord { key: unique.key.clone(), ttl_ms: unique.ttl_ms });
+        let expires_ms = new.expires_in_ms.map(|in_ms| now.plus_ms(in_ms).as_ms());
+        let has_seldom = unique.is_some() || expires_ms.is_some();
+        let seldom = SeldomRecord { unique, expires_ms, replay: None };
         JobRecord {
             kind: new.kind.clone(),
             payload: self.store_payload(id, &new.payload),
@@ -104,6 +178,7 @@ impl QueueState {
             max_interruptions: new.max_interruptions.unwrap_or(self.config.max_interruptions),
             retry: new.retry,
             timeout_ms: new.timeout_ms,
+            seldom: has_seldom.then(|| Box::new(seldom)),
             ..JobRecord::default()
         }
     }
@@ -142,5 +217,13 @@ impl QueueState {
         let location = LocationRecord::Timer { due_ms: due.as_ms() };
         self.draft.put(Tree::Location, key::job(id), codec::encode(&location));
         self.first_timer = Some(self.first_timer.map_or(due, |first| first.min(due)));
+    }
+}
+
+/// The answer to a job that came before in the same batch.
+fn answer_at(enqueued: &[Enqueued], place: usize) -> Result<Enqueued> {
+    match enqueued.get(place) {
+        Some(answer) => Ok(Enqueued { is_new: false, ..answer.clone() }),
+        None => Err(Error::new(ErrorKind::Poisoned, "a job was planned before the one it needs")),
     }
 }

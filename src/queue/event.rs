@@ -90,6 +90,11 @@ pub enum Happened {
         /// Why.
         reason: DeadReason,
     },
+    /// No worker started a job in time; that it is dead now is told beside this.
+    Expired {
+        /// The job.
+        id: JobId,
+    },
     /// A job was cancelled or replaced, and is gone.
     Cancelled {
         /// The job.

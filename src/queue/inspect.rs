@@ -54,6 +54,7 @@ impl QueueState {
         match progress {
             SlotProgress::Leased(lease) => {
                 view.state = JobState::Running;
+                view.expires_at = None;
                 view.interruptions = lease.interruptions;
                 view.running = Some(RunningView {
                     started_at: Timestamp::from_ms(lease.started_ms),
@@ -63,7 +64,10 @@ impl QueueState {
                     cancelled: lease.cancelled,
                 });
             }
-            SlotProgress::Returned { interruptions, .. } => view.interruptions = interruptions,
+            SlotProgress::Returned { interruptions, .. } => {
+                view.interruptions = interruptions;
+                view.expires_at = None;
+            }
             SlotProgress::Waiting | SlotProgress::Gone => {}
         }
         Ok(view)
@@ -97,6 +101,8 @@ impl QueueState {
             timeout_ms: job.timeout_ms,
             enqueued_at: id.born_at(),
             run_at,
+            expires_at: job.expires_at(),
+            unique_key: job.unique_key().map(|unique| unique.key.clone()),
             running: None,
             dead: None,
             errors: job
@@ -134,6 +140,7 @@ impl QueueState {
             queues: self.queues(context.now)?,
             live_bytes: self.draft.live_bytes(),
             disk_bytes: self.draft.store().disk_bytes()?,
+            disk: self.draft.store().disk_space()?,
             damaged_records: self.meta.damaged_records,
         })
     }

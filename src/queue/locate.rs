@@ -120,6 +120,11 @@ impl QueueState {
         (slot.id == id && !gone).then_some(Place::Slot(chunk.id, number))
     }
 
+    /// True when the chunk is there and a job of it was ever taken.
+    pub(crate) fn is_begun(&self, id: ChunkId) -> bool {
+        self.lanes.get(&id.lane).is_some_and(|lane| lane.begun.contains_key(&id.first_place))
+    }
+
     /// The lease of a slot, if it is leased.
     pub(crate) fn lease(&self, id: ChunkId, slot: usize) -> Option<&LeaseRecord> {
         self.lanes.get(&id.lane)?.begun.get(&id.first_place)?.lease(slot)

@@ -13,6 +13,7 @@ use crate::error::{ErrorKind, Result};
 use crate::job::{NewJob, Payload};
 use crate::priority::Priority;
 use crate::queue::Claim;
+use crate::queue::plan::Plan;
 use crate::queue::state::{Context, QueueState};
 use crate::store::memory::MemoryStore;
 use crate::store::{Direction, KeyRange, Scan, Store, Tree, WriteSet};
@@ -175,7 +176,8 @@ fn what_is_short_of_bytes_sheds_bulk_first_and_critical_last() {
         let outcomes = Priority::ALL.map(|priority| {
             let job = NewJob::new("k").queue("queue-0").priority(priority);
             let context = &Context { now: node.now, random: &mut node.random };
-            node.state.check_room_for(&[job], context).map_err(|error| error.kind())
+            let plan = [Plan::New { replaces: None }];
+            node.state.check_room_for(&[job], &plan, context).map_err(|error| error.kind())
         });
         let expected = Priority::ALL.map(|priority| {
             if usize::from(priority.number()) < taken { Ok(()) } else { Err(ErrorKind::Full) }

@@ -2,7 +2,9 @@
 //! crashes, failed commits and a clock that jumps both ways. After every group all invariants are
 //! checked in the store, and every job is looked up and compared.
 
+mod dead_letters;
 mod removal;
+mod step;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,64 +26,11 @@ use crate::queue::state::{Context, QueueState};
 use crate::queue::{Claim, Failed, Failure, examine};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use dead_letters::Replays;
+use step::{Step, step};
 
 const MAX_INTERRUPTIONS: u32 = 2;
 const LEASE_MS: u64 = 1_000;
-
-#[derive(Clone, Debug)]
-enum Step {
-    Enqueue { queue: u8, kind: u8, priority: u8, jobs: u8, delay_ms: u64, large: bool },
-    Claim { queue: Option<u8>, kind: Option<u8>, priority: Option<u8>, limit: u8 },
-    Ack { job: Index, old: bool },
-    Fail { job: Index, old: bool, retry: bool, retry_in_ms: Option<u64> },
-    Extend { job: Index, old: bool, lease_ms: u64 },
-    Release { job: Index, old: bool, delay_ms: u64 },
-    Replay { job: Index },
-    Cancel { job: Index },
-    Purge { queue: u8, priority: Option<u8>, states: u8, looks: usize, crash: Option<usize> },
-    RemoveQueue { queue: u8 },
-    Commit,
-    CommitAndWait { ms: u64 },
-    ClockBack { ms: u64 },
-    Crash,
-    FailedCommit { applied: bool },
-    Restart,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let delay = prop_oneof![3 => Just(0u64), 1 => 1..3_000u64];
-    let choice = |most: u8| prop::option::weighted(0.3, 0..most);
-    prop_oneof![
-        6 => (0..3u8, 0..2u8, 0..5u8, 1..40u8, delay.clone(), prop::bool::weighted(0.05)).prop_map(
-            |(queue, kind, priority, jobs, delay_ms, large)| {
-                Step::Enqueue { queue, kind, priority, jobs, delay_ms, large }
-            }),
-        8 => (choice(3), choice(2), choice(5), 1..30u8).prop_map(
-            |(queue, kind, priority, limit)| Step::Claim { queue, kind, priority, limit }),
-        8 => (any::<Index>(), prop::bool::weighted(0.1))
-            .prop_map(|(job, old)| Step::Ack { job, old }),
-        6 => (any::<Index>(), prop::bool::weighted(0.1), prop::bool::weighted(0.9),
-              prop::option::of(0..2_000u64))
-            .prop_map(|(job, old, retry, retry_in_ms)| Step::Fail { job, old, retry, retry_in_ms }),
-        3 => (any::<Index>(), prop::bool::weighted(0.1), 1..5_000u64)
-            .prop_map(|(job, old, lease_ms)| Step::Extend { job, old, lease_ms }),
-        3 => (any::<Index>(), prop::bool::weighted(0.1), delay)
-            .prop_map(|(job, old, delay_ms)| Step::Release { job, old, delay_ms }),
-        2 => any::<Index>().prop_map(|job| Step::Replay { job }),
-        3 => any::<Index>().prop_map(|job| Step::Cancel { job }),
-        1 => (0..3u8, choice(5), 0..32u8, 1..60usize, prop::option::weighted(0.3, 0..4usize))
-            .prop_map(|(queue, priority, states, looks, crash)| {
-                Step::Purge { queue, priority, states, looks, crash }
-            }),
-        1 => (0..3u8).prop_map(|queue| Step::RemoveQueue { queue }),
-        6 => Just(Step::Commit),
-        4 => (1..2_000u64).prop_map(|ms| Step::CommitAndWait { ms }),
-        1 => (1..100_000u64).prop_map(|ms| Step::ClockBack { ms }),
-        1 => Just(Step::Crash),
-        1 => any::<bool>().prop_map(|applied| Step::FailedCommit { applied }),
-        1 => Just(Step::Restart),
-    ]
-}
 
 /// What the model knows of a job that is not gone.
 #[derive(Clone, Debug)]
@@ -95,6 +44,11 @@ struct Known {
     interruptions: u32,
     /// The last delivery; 0 for none.
     delivery: u32,
+    max_attempts: u32,
+    /// It has failed at some time, and tells the error.
+    has_error: bool,
+    /// A background replay put it back last.
+    by_replay: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -114,6 +68,8 @@ struct Run {
     known: BTreeMap<JobId, Known>,
     /// As of the last commit.
     durable: BTreeMap<JobId, Known>,
+    replays: Replays,
+    durable_replays: Replays,
     /// Last tokens of jobs that are gone; with the group at work, and as of the last commit.
     gone: Vec<LeaseToken>,
     durable_gone: Vec<LeaseToken>,
@@ -139,6 +95,8 @@ impl Run {
             now,
             known: BTreeMap::new(),
             durable: BTreeMap::new(),
+            replays: Replays::default(),
+            durable_replays: Replays::default(),
             gone: Vec::new(),
             durable_gone: Vec::new(),
             opened_at: now,
@@ -163,6 +121,7 @@ impl Run {
             Step::Extend { job, old, lease_ms } => self.extend(job, old, lease_ms),
             Step::Release { job, old, delay_ms } => self.release(job, old, delay_ms),
             Step::Replay { job } => self.replay(job),
+            Step::Dead(step) => self.apply_dead(step),
             Step::Cancel { job } => self.cancel(job),
             Step::Purge { queue, priority, states, looks, crash } => {
                 self.purge(queue, priority, states, looks, crash);
@@ -218,11 +177,13 @@ impl Run {
 
     fn remember_durable(&mut self) {
         self.durable = self.known.clone();
+        self.durable_replays = self.replays.clone();
         self.durable_gone = self.gone.clone();
     }
 
     fn reopen(&mut self) {
         self.known = self.durable.clone();
+        self.replays = self.durable_replays.clone();
         self.gone = self.durable_gone.clone();
         self.opened_at = self.now;
         self.state = open(&self.store, self.now, &mut self.random);
@@ -231,7 +192,9 @@ impl Run {
     }
 
     fn tick(&mut self) {
-        while self.with(|state, context| state.tick(context)).unwrap() {}
+        while self.with(|state, context| state.tick(context)).unwrap() {
+            self.commit_unseen();
+        }
         self.learn_what_time_did();
         self.commit();
     }
@@ -257,6 +220,9 @@ impl Run {
                             true => At::Dead(DeadReason::Crashed),
                             false => At::Waiting,
                         };
+                        if job.interruptions > MAX_INTERRUPTIONS {
+                            self.replays.note_death(job);
+                        }
                     }
                     other => panic!("a leased job became {other}"),
                 },
@@ -272,6 +238,9 @@ impl Run {
                         job.at = At::Timer { due: view.run_at, retry };
                     }
                 },
+                At::Dead(_) if view.state == JobState::Ready => {
+                    self.replays.did_put_back(*id, job);
+                }
                 At::Waiting | At::Dead(_) => {}
             }
         }
@@ -301,6 +270,7 @@ impl Run {
         let jobs = report.jobs;
         let counted = jobs.ready + jobs.running + jobs.scheduled + jobs.retrying + jobs.dead;
         assert_eq!(counted, known.len() as u64);
+        self.check_replays();
     }
 
     // ---- commands ----
@@ -331,6 +301,9 @@ impl Run {
                 failures: 0,
                 interruptions: 0,
                 delivery: 0,
+                max_attempts: if job.priority == Priority::Critical { 5 } else { 3 },
+                has_error: false,
+                by_replay: false,
             };
             assert!(self.known.insert(told.id, known).is_none(), "I6: {} again", told.id);
         }
@@ -394,23 +367,29 @@ impl Run {
 
     fn fail(&mut self, job: Index, old: bool, retry: bool, retry_in_ms: Option<u64>) {
         let Some((token, live)) = self.token(job, old) else { return };
+        self.fail_token(token, live, retry, retry_in_ms);
+    }
+
+    fn fail_token(&mut self, token: LeaseToken, live: bool, retry: bool, retry_in_ms: Option<u64>) {
         let failure = Failure { token, error: "boom".to_owned(), retry, retry_in_ms };
         let failed = self.with(|state, context| state.fail(&failure, context));
         let Some(failed) = self.ended(token, failed, live) else { return };
-        let max_attempts =
-            if self.known[&token.job].priority == Priority::Critical { 5 } else { 3 };
         let known = self.known.get_mut(&token.job).unwrap();
         known.failures += 1;
+        known.has_error = true;
         known.at = match failed {
             Failed::Retrying { run_at } => {
-                assert!(retry && known.failures < max_attempts);
+                assert!(retry && known.failures < known.max_attempts);
                 At::Timer { due: run_at, retry: true }
             }
             Failed::Dead { reason } => {
-                assert!(!retry || known.failures >= max_attempts);
+                assert!(!retry || known.failures >= known.max_attempts);
                 At::Dead(reason)
             }
         };
+        if matches!(known.at, At::Dead(_)) {
+            self.replays.note_death(known);
+        }
     }
 
     fn extend(&mut self, job: Index, old: bool, lease_ms: u64) {
@@ -445,7 +424,8 @@ impl Run {
         let known = self.known.get_mut(&id).unwrap();
         match (&known.at, replayed) {
             (At::Dead(_), Ok(_)) => {
-                (known.at, known.failures, known.interruptions) = (At::Waiting, 0, 0);
+                known.put_back(false);
+                self.replays.forget_letter(id);
             }
             (At::Dead(_), Err(error)) => panic!("a dead letter was not replayed: {error}"),
             (_, Err(error)) => assert_eq!(error.kind(), ErrorKind::Conflict),

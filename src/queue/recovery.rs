@@ -1,8 +1,9 @@
 //! Opens a queue: reads what memory needs, and nothing of the backlog.
 //!
 //! Read are the one record of `meta`, all of `queues`, all of `progress` (chunks that were begun),
-//! the first timer and the replays of dead letters that are kept. How long that takes depends on
-//! the work in progress when the process ended, never on how many jobs wait.
+//! the first timer, the first of what ends at a moment and the replays of dead letters that are
+//! kept. How long that takes depends on the work in progress when the process ended, never on how
+//! many jobs wait.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::store::{Direction, Store, Tree};
 /// worker had nobody to tell.
 pub(crate) const LEASE_GRACE_MS: u64 = 10_000;
 /// A delivery number that no lease before reached, for slots whose progress was damaged.
-const DELIVERIES_AFTER_DAMAGE: u32 = 1 << 30;
+pub(crate) const DELIVERIES_AFTER_DAMAGE: u32 = 1 << 30;
 
 impl QueueState {
     /// Opens the queue in a store, or begins a new one in an empty store.
@@ -60,6 +61,7 @@ impl QueueState {
         state.first_timer = state.recover_first_timer()?;
         state.recover_replays(now)?;
         state.plan_first_sweep(now);
+        state.first_ending = state.recover_first_ending()?;
         (state.last_now, state.opened_at) = (now, now);
         if now < last_commit_at {
             state.clock_stepped_back(now);
@@ -123,6 +125,10 @@ impl QueueState {
     /// rather twice than never, under delivery numbers that no token out there has.
     fn recover_without_progress(&mut self, id: ChunkId, now: Timestamp) -> Result<()> {
         let Some(chunk) = self.chunk(id)? else { return Ok(()) };
+        for slot in &chunk.slots {
+            // Nobody knows which of them were started.
+            self.forget_expiry(slot.id, &slot.job);
+        }
         let slot = SlotProgress::Returned { deliveries: DELIVERIES_AFTER_DAMAGE, interruptions: 0 };
         self.recover_begun(id, vec![slot; chunk.slots.len()], now);
         self.mark_dirty(id);
@@ -134,6 +140,11 @@ impl QueueState {
         let mut timers = self.draft.scan(Tree::Timers, everything, Direction::Ascending);
         let first = timers.next().transpose()?;
         Ok(first.and_then(|(record_key, _)| key::timer_from(&record_key)).map(|(due, _)| due))
+    }
+
+    fn recover_first_ending(&self) -> Result<Option<Timestamp>> {
+        let first = self.endings_from(Bound::Unbounded)?.into_iter().next();
+        Ok(first.and_then(|(entry, _)| key::expiry_from(&entry)).map(|(moment, _)| moment))
     }
 
     fn all(&self, tree: Tree) -> Result<Vec<(Vec<u8>, Bytes)>> {

@@ -102,6 +102,8 @@ impl QueueState {
             queue: self.queue_name(lane.queue).to_string(),
             priority: lane.priority,
             run_at: context.now,
+            replaced: None,
+            is_new: false,
         })
     }
 
@@ -173,6 +175,7 @@ impl QueueState {
         self.check_disk_room(letter.bytes, context.now)?;
         let Letter { key, id, lane, record, bytes, .. } = letter;
         let mut job = record.job;
+        self.retake_unique_key(id, &job, context.now)?;
         (job.failures, job.interruptions) = (0, 0);
         job.note_replay(replay);
         self.draft.remove_live(crate::store::Tree::Dead, key, bytes);

@@ -62,6 +62,8 @@ pub(crate) struct Retention {
     pub(crate) next_sweep: Option<Timestamp>,
     /// A sweep is under way, and goes on with this queue.
     sweeping: Option<QueueId>,
+    /// What made room for others in this group: told once for all of them.
+    gone: Gone,
 }
 
 /// How many letters of each lane went in one application.
@@ -115,6 +117,12 @@ impl QueueState {
         Ok(())
     }
 
+    /// Tells what went for others that died in this group.
+    pub(crate) fn tell_what_made_room(&mut self) {
+        let gone = std::mem::take(&mut self.retention.gone);
+        self.tell_gone(gone);
+    }
+
     fn tell_gone(&mut self, gone: Gone) {
         for ((lane, why), jobs) in gone {
             self.tell(lane, Happened::DeadRemoved { jobs, why });
@@ -130,9 +138,9 @@ impl QueueState {
         }
         let mut walk = DeadWalk::of_queue(&self.queue_name(queue));
         if let Step::Letter(letter) = self.next_letter(&mut walk, &mut { PORTION })? {
-            let mut gone = Gone::new();
+            let mut gone = std::mem::take(&mut self.retention.gone);
             self.remove_letter(*letter, Removal::Number, &mut gone)?;
-            self.tell_gone(gone);
+            self.retention.gone = gone;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Ends leases by the word of their holders: acks and fails, and what becomes of a failed job.
 
+use bytes::Bytes;
+
 use crate::clock::Timestamp;
 use crate::dead_letter::{DeadReason, ERRORS_KEPT_MAX, shorten};
 use crate::error::{Error, ErrorKind, Result};
@@ -8,6 +10,7 @@ use crate::lease::LeaseToken;
 use crate::queue::chunk::Chunk;
 use crate::queue::event::Happened;
 use crate::queue::locate::Place;
+use crate::queue::result::Ack;
 use crate::queue::state::{Context, QueueState};
 use crate::retry::RetryPolicy;
 use crate::store::Tree;
@@ -52,7 +55,7 @@ pub enum Failed {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settle {
     /// Jobs that are done.
-    pub acks: Vec<LeaseToken>,
+    pub acks: Vec<Ack>,
     /// Jobs that failed.
     pub fails: Vec<Failure>,
 }
@@ -64,7 +67,7 @@ impl Settle {
     /// Checks every field against its limits.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid), naming the field.
+    /// [`Invalid`](ErrorKind::Invalid) or [`TooLarge`](ErrorKind::TooLarge), naming the field.
     pub fn validate(&self) -> Result<()> {
         let settled = self.acks.len() + self.fails.len();
         if settled > SETTLE_MAX {
@@ -72,6 +75,9 @@ impl Settle {
                 "acks",
                 format!("{settled} acks and fails are too many for one call; at most {SETTLE_MAX}"),
             ));
+        }
+        for (number, ack) in self.acks.iter().enumerate() {
+            ack.validate().map_err(|error| error.inside(&format!("acks[{number}]")))?;
         }
         for (number, failure) in self.fails.iter().enumerate() {
             failure.validate().map_err(|error| error.inside(&format!("fails[{number}]")))?;
@@ -83,6 +89,13 @@ impl Settle {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.acks.is_empty() && self.fails.is_empty()
+    }
+
+    /// Bytes that it brings with it.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        let results = self.acks.iter().filter_map(|ack| ack.result.as_ref());
+        let errors = self.fails.iter().map(|failure| failure.error.len());
+        results.map(Bytes::len).sum::<usize>() + errors.sum::<usize>()
     }
 }
 
@@ -114,6 +127,7 @@ impl Leased {
         let job = job.get_or_insert_default();
         job.deliveries = self.lease.delivery;
         job.interruptions = self.lease.interruptions;
+        job.drop_expiry();
         std::mem::take(job)
     }
 }
@@ -128,11 +142,11 @@ impl QueueState {
         context: &mut Context<'_>,
     ) -> Result<bool> {
         let acked = outcomes.len().min(settle.acks.len());
-        for token in settle.acks.iter().skip(acked) {
+        for ack in settle.acks.iter().skip(acked) {
             if self.is_full() {
                 return Ok(false);
             }
-            outcomes.push(told_apart(self.ack(*token, context).map(|()| None))?);
+            outcomes.push(told_apart(self.ack(ack.clone(), context).map(|()| None))?);
         }
         let failed = outcomes.len() - settle.acks.len();
         for failure in settle.fails.iter().skip(failed) {
@@ -144,14 +158,18 @@ impl QueueState {
         Ok(true)
     }
 
-    /// The job is done.
-    pub(crate) fn ack(&mut self, token: LeaseToken, context: &mut Context<'_>) -> Result<()> {
-        let leased = self.leased_to_end(token)?;
+    /// The job is done. What its worker gave back is kept for a while.
+    pub(crate) fn ack(&mut self, ack: impl Into<Ack>, context: &mut Context<'_>) -> Result<()> {
+        let ack: Ack = ack.into();
+        let leased = self.leased_to_end(ack.token)?;
         let lane = leased.lane();
         self.count(lane, Some(JobState::Running), Move::Ack)?;
         self.vacate(&leased.chunk, leased.slot);
         if let Some(slot) = leased.chunk.slots.get(leased.slot) {
             self.forget_job(slot.id, slot.moved, &slot.job)?;
+        }
+        if let Some(result) = &ack.result {
+            self.keep_result(ack.token.job, &leased, result, context.now)?;
         }
         let duration_ms = context.now.as_ms().saturating_sub(leased.lease.started_ms);
         let slot = leased.chunk.slots.get(leased.slot);
@@ -248,12 +266,13 @@ impl QueueState {
         &mut self,
         lane: LaneId,
         id: JobId,
-        job: JobRecord,
+        mut job: JobRecord,
         reason: DeadReason,
         now: Timestamp,
     ) -> Result<()> {
         self.release_unique_key(id, &job)?;
         self.forget_expiry(id, &job);
+        job.drop_expiry();
         let kind = job.kind.clone();
         self.note_death(&job, now);
         let sequence = self.meta.next_sequence;

@@ -5,7 +5,8 @@
 //! - I2 The counters equal a full count.
 //! - I3 A leased slot has one live token; an ended lease has none.
 //! - I4 `progress` exists only for chunks that exist; chunks whose slots are all gone do not.
-//! - I5 Every `location` entry points at a job that is there.
+//! - I5 Every index entry points at what is there, and what must have one has one: `location`,
+//!   `unique`, `expiry`. No unique key outlives its job or its time.
 //! - I6 Sequences never repeat, over any crash.
 //! - I7 An acknowledged command is reflected after any crash; an unacknowledged one wholly or not.
 //! - I8 Time going backwards loses nothing and hangs nothing.
@@ -15,6 +16,7 @@
 //! depends on the work in progress, never on the backlog.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -72,10 +74,15 @@ pub(crate) struct QueueState {
     pub(crate) first_timer: Option<Timestamp>,
     pub(crate) replays: Replays,
     pub(crate) retention: Retention,
+    /// The first entry of what ends at a moment, if there is one.
+    pub(crate) first_ending: Option<Timestamp>,
     /// Bytes that the disk takes before the reserve is touched; `None` where there is no disk.
     pub(crate) disk_room_bytes: Option<u64>,
     /// Where to go on re-filing timers after the clock stepped back.
     pub(crate) refile_from: Option<Vec<u8>>,
+    /// The same for what ends at a moment, and for unique keys.
+    pub(crate) refile_endings_from: Option<Bound<Vec<u8>>>,
+    pub(crate) refile_keys_from: Option<Bound<Vec<u8>>>,
     /// The last time a command was applied with.
     pub(crate) last_now: Timestamp,
     /// When this state was opened: rates begin there.
@@ -129,8 +136,11 @@ impl QueueState {
             first_timer: None,
             replays: Replays::default(),
             retention: Retention::default(),
+            first_ending: None,
             disk_room_bytes: None,
             refile_from: None,
+            refile_endings_from: None,
+            refile_keys_from: None,
             last_now: Timestamp::default(),
             opened_at: Timestamp::default(),
             opened_sequence: meta.next_sequence,
@@ -163,6 +173,11 @@ impl QueueState {
         self.draft.bytes() + self.dirty_chunk_bytes + building
     }
 
+    /// Tells how many bytes of jobs there is room for. Before each group.
+    pub(crate) fn set_disk_room(&mut self, bytes: Option<u64>) {
+        self.disk_room_bytes = bytes;
+    }
+
     /// The writes of the group, all of them; the next command begins a new group.
     pub(crate) fn finish_group(&mut self, now: Timestamp) -> WriteSet {
         self.seal_all();
@@ -176,6 +191,7 @@ impl QueueState {
         }
         self.dirty_chunk_bytes = 0;
         self.write_replays();
+        self.tell_what_made_room();
         for id in std::mem::take(&mut self.dirty_queues) {
             if let Some(entry) = self.queues.by_id.get(&id) {
                 let record = QueueRecord {
@@ -187,7 +203,9 @@ impl QueueState {
             }
         }
         if !self.draft.is_empty() {
-            self.meta.last_commit_ms = now.as_ms();
+            // Until all is re-filed, an opening must see that the clock stepped back.
+            let before_ms = if self.is_refiling() { self.meta.last_commit_ms } else { 0 };
+            self.meta.last_commit_ms = now.as_ms().max(before_ms);
             self.draft.put(Tree::Meta, key::META.to_vec(), codec::encode(&self.meta));
             self.freed_bytes.add(now, 0, self.draft.freed_bytes());
             let live_bytes = self.draft.live_bytes().to_be_bytes();
@@ -198,6 +216,13 @@ impl QueueState {
             );
         }
         self.draft.take()
+    }
+
+    /// True while not everything was brought back after the clock stepped back.
+    fn is_refiling(&self) -> bool {
+        self.refile_from.is_some()
+            || self.refile_endings_from.is_some()
+            || self.refile_keys_from.is_some()
     }
 
     /// What happened since the last call; to be told only once the group is durable.

@@ -1,4 +1,5 @@
-//! What time does: leases run out, timers come due, and a clock that steps back is caught up with.
+//! What time does: leases run out, timers come due, what has its time is over, and a clock that
+//! steps back is caught up with.
 //!
 //! Applied before the commands of every group, in portions that fit into one.
 
@@ -34,18 +35,22 @@ impl QueueState {
         }
         self.last_now = context.now;
         let more_refiling = self.refile_timers(context.now)?;
+        let more_to_refile = self.refile_endings_and_keys(context.now)?;
         let more_leases = self.end_leases(context)?;
         let more_timers = self.fire_timers(context.now)?;
         let more_replays = self.move_replays_on(context)?;
         let more_sweeping = self.sweep_dead(context.now)?;
-        Ok(more_refiling || more_leases || more_timers || more_replays || more_sweeping)
+        let more_endings = self.end_what_is_over(context.now)?;
+        let more_ends = more_leases || more_timers || more_endings;
+        Ok(more_refiling || more_to_refile || more_ends || more_replays || more_sweeping)
     }
 
     /// The next moment at which [`tick`](Self::tick) has something to do.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let first_lease = self.leases.first().map(|(moment, _, _)| *moment);
         let dead_letters = self.replays.next_due().into_iter().chain(self.retention.next_sweep);
-        first_lease.into_iter().chain(self.first_timer).chain(dead_letters).min()
+        let first = first_lease.into_iter().chain(self.first_timer).chain(self.first_ending);
+        first.chain(dead_letters).min()
     }
 
     // ---- leases ----
@@ -180,6 +185,8 @@ impl QueueState {
         self.leases.extend(leases);
         self.replays.clock_stepped_back(now);
         self.refile_from = Some(Vec::new());
+        self.refile_endings_from = Some(Bound::Unbounded);
+        self.refile_keys_from = Some(Bound::Unbounded);
     }
 
     /// Goes through the timers, a portion at a time, and brings those that count from a moment

@@ -4,6 +4,7 @@ use crate::clock::Timestamp;
 use crate::job::StateCounts;
 use crate::priority::PerPriority;
 use crate::queue::rates::Rates;
+use crate::store::DiskSpace;
 
 /// A queue as a reader sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub live_bytes: u64,
     /// Bytes that the store takes on the disk.
     pub disk_bytes: u64,
+    /// The volume it lies on; `None` for a store without one.
+    pub disk: Option<DiskSpace>,
     /// Records set aside because their checksum failed.
     pub damaged_records: u64,
 }

@@ -13,7 +13,7 @@
 //! | payload | job · part | raw bytes, kind [`PAYLOAD_PART_KIND`] | truth |
 //! | unique | 0 · queue · key | [`UniqueRecord`] | an index |
 //! | unique | 1 · queue · key | [`IdempotencyRecord`] | truth |
-//! | expiry | moment · what · job, or queue and key | empty | an index |
+//! | expiry | moment · what · job, or queue and key | empty, or 1: re-filed | an index |
 //! | results | job | [`ResultRecord`] | truth |
 //! | replays | number | [`ReplayRecord`] | truth |
 //! | damaged | tree · key | the bytes as found | |
@@ -31,7 +31,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::dead_letter::DeadReason;
-use crate::job::StateCounts;
+use crate::job::{JobState, StateCounts};
 use crate::priority::PerPriority;
 use crate::retry::RetryPolicy;
 use crate::store::codec::Record;
@@ -144,8 +144,8 @@ impl JobRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct UniqueKeyRecord {
     pub(crate) key: String,
-    /// From then on the key is free, whatever the job does.
-    pub(crate) until_ms: Option<u64>,
+    /// So long after the job's birth the key is free, whatever the job does.
+    pub(crate) ttl_ms: Option<u64>,
 }
 
 /// What a job carries, or how much of it lies in parts.
@@ -261,20 +261,27 @@ pub(crate) enum LocationRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct UniqueRecord {
     pub(crate) job: u128,
-    pub(crate) until_ms: Option<u64>,
+    /// From when `ttl_ms` counts: the job's birth. Steps back with the clock.
+    pub(crate) since_ms: u64,
+    pub(crate) ttl_ms: Option<u64>,
 }
 
-/// The answer that an idempotency key stands for. Queue, priority and birth are in the id.
+/// The answer that an idempotency key stands for. Its queue is in the key.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct IdempotencyRecord {
     pub(crate) job: u128,
+    pub(crate) state: JobState,
+    pub(crate) priority: u8,
     pub(crate) run_at_ms: u64,
+    pub(crate) replaced: Option<u128>,
     pub(crate) until_ms: u64,
 }
 
-/// What an acked job gave back.
+/// What an acked job gave back. Its birth is in its id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ResultRecord {
+    /// The queue's name: the queue may be removed while its results are kept.
+    pub(crate) queue: String,
     pub(crate) kind: String,
     pub(crate) priority: u8,
     pub(crate) attempt: u32,

@@ -50,6 +50,8 @@ pub(crate) struct Journal {
     path: PathBuf,
     number: u64,
     bytes: u64,
+    /// The length of the file: what is appended up to it takes no new space.
+    prepared_bytes: u64,
 }
 
 impl Journal {
@@ -72,7 +74,8 @@ impl Journal {
         }
         sync_dir(dir)?;
         let file = OpenOptions::new().write(true).open(&path)?;
-        let mut journal = Journal { file, path, number, bytes: 0 };
+        let prepared_bytes = file.metadata()?.len();
+        let mut journal = Journal { file, path, number, bytes: 0, prepared_bytes };
         let length = Bytes::copy_from_slice(&bytes_before.to_be_bytes());
         journal.append_body(&vec![(LENGTH_BEFORE, length, None)])?;
         Ok(journal)
@@ -98,6 +101,11 @@ impl Journal {
     /// Bytes appended to this file.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes that can be appended before the file gets longer.
+    pub(crate) fn prepared_bytes_left(&self) -> u64 {
+        self.prepared_bytes.saturating_sub(self.bytes)
     }
 
     pub(crate) fn number(&self) -> u64 {

@@ -16,32 +16,32 @@
 //! A journal that can't be appended to or synced, or a portion that sled refuses, poisons the
 //! store: every later commit fails, and opening finds out from the journal what there is.
 
+mod mover;
 mod over;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
+use self::mover::{Mover, Order, move_into};
 use self::over::{Over, OverScan};
+use super::data_dir::DataDir;
 use super::journal::{self, Journal};
-use super::sled::SledStore;
-use super::{COMMIT_BYTES_MAX, Direction, KeyRange, Scan, Store, Tree, WriteSet};
+use super::space::{Reserve, Space};
+use super::{COMMIT_BYTES_MAX, Direction, DiskSpace, KeyRange, Scan, Store, Tree, WriteSet};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::sled::{Limits, SledStore};
 
 /// A journal file of this size is moved into sled.
 const FILE_BYTES_FULL: u64 = 4 << 20;
 /// A journal file grows to at most so many times that; then commits wait until the one before it
 /// is moved.
 const FILE_GROWTH_MAX: u64 = 2;
-/// The most bytes of one portion that is moved into sled (its rule 4).
-const PORTION_BYTES: usize = 1 << 20;
-/// The most keys of one portion (the same rule).
-const PORTION_KEYS: usize = 300;
+/// What a journal file may need beyond the bytes of a commit.
+const APPEND_SPARE_BYTES: u64 = 1 << 20;
 
 /// A sled database behind a journal.
 pub struct JournaledStore {
@@ -49,17 +49,21 @@ pub struct JournaledStore {
     over: RwLock<Over>,
     mover: Mutex<Option<Mover>>,
     dir: PathBuf,
+    space: Arc<Space>,
     file_bytes_full: u64,
 }
 
-/// The writes of a journal file, its number and its path.
-type Order = (Arc<WriteSet>, u64, PathBuf);
+/// What tests have smaller.
+#[derive(Clone, Copy)]
+struct Sizes {
+    file_bytes_full: u64,
+    limits: Limits,
+}
 
-/// The thread that moves writes into sled.
-struct Mover {
-    orders: Sender<Order>,
-    moved: Receiver<Result<()>>,
-    thread: JoinHandle<()>,
+impl Default for Sizes {
+    fn default() -> Self {
+        Sizes { file_bytes_full: FILE_BYTES_FULL, limits: Limits::default() }
+    }
 }
 
 impl JournaledStore {
@@ -70,36 +74,38 @@ impl JournaledStore {
     /// [`Storage`](ErrorKind::Storage), [`Locked`](ErrorKind::Locked) or
     /// [`Corrupt`](ErrorKind::Corrupt), with what to do about it.
     pub fn open(dir: &Path) -> Result<JournaledStore> {
-        Self::open_with(dir, FILE_BYTES_FULL)
+        Self::open_with(dir, Reserve::AsFound, Sizes::default())
     }
 
-    fn open_with(dir: &Path, file_bytes_full: u64) -> Result<JournaledStore> {
-        let sled = Arc::new(SledStore::open(dir)?);
-        let files = journal::files(dir).map_err(|error| unusable(dir, &error))?;
-        let mut all = WriteSet::default();
-        for writes in journal::read(&files)? {
-            all.merge(writes);
-        }
-        move_into(&sled, all.iter())?;
-        let next = journal::next_number(dir).map_err(|error| unusable(dir, &error))?;
-        for (number, path) in &files {
-            journal::give_up(dir, (*number, path)).map_err(|error| unusable(dir, &error))?;
-        }
-        let journal =
-            Journal::begin(dir, next, 0, file_bytes_full).map_err(|error| unusable(dir, &error))?;
+    /// The same, and keeps `reserve_bytes` of the volume for when it is full.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_reserve(dir: &Path, reserve_bytes: u64) -> Result<JournaledStore> {
+        Self::open_with(dir, Reserve::Bytes(reserve_bytes), Sizes::default())
+    }
+
+    fn open_with(dir: &Path, reserve: Reserve, sizes: Sizes) -> Result<JournaledStore> {
+        let data_dir = Arc::new(DataDir::open(dir)?);
+        let space = Space::open(dir, reserve).map_err(|error| unusable(dir, &error))?;
+        let space = Arc::new(space);
+        let sled = Arc::new(SledStore::open_in(&data_dir, space.clone(), sizes.limits)?);
+        let journal = empty(dir, &sled, &space, sizes.file_bytes_full)?;
         let over = Over {
             journal: Some(journal),
             active: WriteSet::default(),
             moving: None,
             failure: None,
         };
-        let mover = Mover::start(sled.clone(), dir.to_owned())?;
+        space.restore();
+        let mover = Mover::start(sled.clone(), space.clone(), dir.to_owned())?;
         Ok(JournaledStore {
             sled,
             over: RwLock::new(over),
             mover: Mutex::new(Some(mover)),
             dir: dir.to_owned(),
-            file_bytes_full,
+            space,
+            file_bytes_full: sizes.file_bytes_full,
         })
     }
 
@@ -127,24 +133,43 @@ impl JournaledStore {
                 over.moving = None;
             }
         }
-        if over.moving.is_none() && bytes >= self.file_bytes_full {
+        if over.moving.is_none() && (bytes >= self.file_bytes_full || self.is_waited_for(over)) {
             let number = over.journal.as_ref().map_or(1, |journal| journal.number() + 1);
+            self.space.make_room(self.file_bytes_full + APPEND_SPARE_BYTES);
             let next = Journal::begin(&self.dir, number, bytes, self.file_bytes_full)
                 .map_err(|error| lost(&error))?;
             if let Some(full) = over.journal.replace(next) {
                 let writes = Arc::new(std::mem::take(&mut over.active));
                 over.moving = Some(writes.clone());
-                mover
-                    .orders
-                    .send((writes, full.number(), full.path().to_owned()))
-                    .map_err(|_| closed())?;
+                let (number, path) = (full.number(), full.path().to_owned());
+                mover.orders.send(Order::Move { writes, number, path }).map_err(|_| closed())?;
             }
         }
         Ok(())
     }
 
+    /// Goes on with what gives space back, when no commit comes to do so.
+    fn tidy_up(&self, over: &mut Over, could_restore: bool) -> Result<()> {
+        if could_restore
+            && let Some(mover) = &*self.mover.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            mover.orders.send(Order::Restore).map_err(|_| closed())?;
+        }
+        self.keep_moving(over).inspect_err(|error| over.failure = Some(error.clone()))
+    }
+
+    /// True when the database is only compacted once it has what is in the journal.
+    fn is_waited_for(&self, over: &Over) -> bool {
+        !over.active.is_empty() && self.sled.is_worth_compacting(over.live_bytes())
+    }
+
     fn append(&self, over: &mut Over, writes: WriteSet) -> Result<()> {
         let journal = over.journal.as_mut().ok_or_else(closed)?;
+        // The encoding of many small writes is a few times as long as they are.
+        let bytes = 4 * writes.bytes() as u64 + APPEND_SPARE_BYTES / 4;
+        if journal.prepared_bytes_left() < bytes {
+            self.space.make_room(bytes + APPEND_SPARE_BYTES);
+        }
         journal.append(&writes).map_err(|error| lost(&error))?;
         over.active.merge(writes);
         self.keep_moving(over)
@@ -160,8 +185,11 @@ impl Store for JournaledStore {
     }
 
     fn scan(&self, tree: Tree, range: KeyRange, direction: Direction) -> Scan<'_> {
+        // Locked first: from then on no commit forgets what was moved, be it into a database that
+        // has taken the place of the one that is scanned.
+        let over = self.over();
         let stored = self.sled.scan(tree, range.clone(), direction).peekable();
-        Box::new(OverScan::new(self.over(), stored, tree, range, direction))
+        Box::new(OverScan::new(over, stored, tree, range, direction))
     }
 
     fn commit(&self, writes: WriteSet) -> Result<()> {
@@ -191,6 +219,19 @@ impl Store for JournaledStore {
         Ok(self.sled.disk_bytes()? + bytes.map(|found| found.len()).sum::<u64>())
     }
 
+    fn disk_space(&self) -> Result<Option<DiskSpace>> {
+        let pending_bytes = self.over().bytes();
+        let Some(space) = self.space.now(pending_bytes) else { return Ok(None) };
+        let could_restore = self.space.could_restore(space.free_bytes);
+        if could_restore || self.space.is_full() {
+            let mut over = self.over_mut();
+            if over.failure.is_none() && over.journal.is_some() {
+                self.tidy_up(&mut over, could_restore)?;
+            }
+        }
+        Ok(Some(space))
+    }
+
     fn problems(&self) -> Result<Vec<String>> {
         self.sled.problems()
     }
@@ -212,7 +253,7 @@ impl Store for JournaledStore {
         over.moving = None;
         let active = std::mem::take(&mut over.active);
         drop(over);
-        move_into(&self.sled, active.iter())?;
+        move_into(&self.sled, active.iter(), |_| {})?;
         if let Some(journal) = left {
             journal::give_up(&self.dir, (journal.number(), journal.path()))
                 .map_err(|error| lost(&error))?;
@@ -229,53 +270,24 @@ impl Drop for JournaledStore {
     }
 }
 
-impl Mover {
-    fn start(sled: Arc<SledStore>, dir: PathBuf) -> Result<Mover> {
-        let (orders, received) = mpsc::channel::<Order>();
-        let (tell, moved) = mpsc::channel();
-        let run = move || {
-            while let Ok((writes, number, path)) = received.recv() {
-                let done = move_into(&sled, writes.iter()).and_then(|()| {
-                    journal::give_up(&dir, (number, &path)).map_err(|error| lost(&error))
-                });
-                if tell.send(done).is_err() {
-                    return;
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("pulk-mover".to_owned()).spawn(run).map_err(
-            |error| Error::new(ErrorKind::Storage, format!("no thread can be started: {error}")),
-        )?;
-        Ok(Mover { orders, moved, thread })
+/// Moves what journal files an unclean end has left into sled, and begins a new one.
+fn empty(dir: &Path, sled: &SledStore, space: &Space, file_bytes_full: u64) -> Result<Journal> {
+    let files = journal::files(dir).map_err(|error| unusable(dir, &error))?;
+    let mut all = WriteSet::default();
+    for writes in journal::read(&files)? {
+        all.merge(writes);
     }
-
-    /// Waits until the thread has ended; gives its last answer, if nobody has taken it.
-    fn stop(self) -> Option<Result<()>> {
-        drop(self.orders);
-        // Whether it panicked does not matter any more: what it was to do is in the journal.
-        let _ = self.thread.join();
-        self.moved.try_recv().ok()
+    move_into(sled, all.iter(), |_| {})?;
+    let next = journal::next_number(dir).map_err(|error| unusable(dir, &error))?;
+    for (number, path) in &files {
+        journal::give_up(dir, (*number, path)).map_err(|error| unusable(dir, &error))?;
     }
-}
-
-/// Moves writes into sled, in portions, each behind sled's barrier when this returns.
-fn move_into<'a>(
-    sled: &SledStore,
-    writes: impl Iterator<Item = (Tree, &'a Vec<u8>, &'a Option<Bytes>)>,
-) -> Result<()> {
-    let (mut portion, mut keys) = (WriteSet::default(), 0);
-    for (tree, key, value) in writes {
-        match value {
-            Some(value) => portion.put(tree, key.clone(), value.clone()),
-            None => portion.remove(tree, key.clone()),
-        }
-        keys += 1;
-        if keys == PORTION_KEYS || portion.bytes() >= PORTION_BYTES {
-            sled.commit(std::mem::take(&mut portion))?;
-            keys = 0;
-        }
-    }
-    sled.commit(portion)
+    let needed_bytes = file_bytes_full + APPEND_SPARE_BYTES;
+    space.make_room(needed_bytes);
+    Journal::begin(dir, next, 0, file_bytes_full).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => space.too_full(needed_bytes),
+        _ => unusable(dir, &error),
+    })
 }
 
 fn unusable(dir: &Path, error: &io::Error) -> Error {
@@ -298,162 +310,4 @@ fn closed() -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-    use std::ops::Bound;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::store::Entry;
-
-    /// Files so small that most histories move some.
-    const TEST_FILE_BYTES_FULL: u64 = 400;
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Commit(Vec<(u8, Option<u8>)>),
-        /// Close, and open again.
-        Reopen,
-        /// Open what a killed process would have left.
-        Kill,
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let write = (0..40u8, prop::option::weighted(0.7, any::<u8>()));
-        prop_oneof![
-            8 => prop::collection::vec(write, 1..8).prop_map(Step::Commit),
-            1 => Just(Step::Reopen),
-            1 => Just(Step::Kill),
-        ]
-    }
-
-    fn open(dir: &Path) -> JournaledStore {
-        JournaledStore::open_with(dir, TEST_FILE_BYTES_FULL).unwrap()
-    }
-
-    /// The files as they are, in another directory: what is in the page cache outlives a process.
-    fn copy_of(dir: &Path) -> tempfile::TempDir {
-        fn copy(from: &Path, to: &Path) {
-            for entry in fs::read_dir(from).unwrap() {
-                let entry = entry.unwrap();
-                let to = to.join(entry.file_name());
-                if entry.file_type().unwrap().is_dir() {
-                    fs::create_dir(&to).unwrap();
-                    copy(&entry.path(), &to);
-                } else {
-                    fs::copy(entry.path(), to).unwrap();
-                }
-            }
-        }
-        let into = tempfile::tempdir().unwrap();
-        copy(dir, into.path());
-        into
-    }
-
-    /// Waits until nothing is being moved, so that the files stand still.
-    fn settle(store: &JournaledStore) {
-        let mut over = store.over_mut();
-        if over.moving.is_some() {
-            let mover = store.mover.lock().unwrap();
-            mover.as_ref().unwrap().moved.recv().unwrap().unwrap();
-            over.moving = None;
-        }
-    }
-
-    fn check(store: &JournaledStore, model: &BTreeMap<Vec<u8>, Bytes>) {
-        let all = (Bound::Unbounded, Bound::Unbounded);
-        let up = store.scan(Tree::Dead, all.clone(), Direction::Ascending);
-        let up: Vec<Entry> = up.collect::<Result<_>>().unwrap();
-        let expected: Vec<Entry> = model.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
-        assert_eq!(up, expected);
-        let part = (Bound::Excluded(vec![9]), Bound::Included(vec![30]));
-        let down = store.scan(Tree::Dead, part.clone(), Direction::Descending);
-        let down: Vec<Entry> = down.collect::<Result<_>>().unwrap();
-        let expected: Vec<Entry> =
-            model.range(part).rev().map(|(k, v)| (k.clone(), v.clone())).collect();
-        assert_eq!(down, expected);
-        for key in 0..40 {
-            assert_eq!(store.get(Tree::Dead, &[key]).unwrap().as_ref(), model.get(&vec![key]));
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
-
-        #[test]
-        fn any_history_reads_like_an_ordered_map(steps in prop::collection::vec(step(), 1..60)) {
-            let mut dir = tempfile::tempdir().unwrap();
-            let mut store = open(dir.path());
-            let mut model = BTreeMap::new();
-            for step in steps {
-                match step {
-                    Step::Commit(keys) => {
-                        let mut writes = WriteSet::default();
-                        for (key, value) in keys {
-                            let key = vec![key];
-                            match value {
-                                Some(value) => {
-                                    let value = Bytes::from(vec![value; 20]);
-                                    writes.put(Tree::Dead, key.clone(), value.clone());
-                                    model.insert(key, value);
-                                }
-                                None => {
-                                    writes.remove(Tree::Dead, key.clone());
-                                    model.remove(&key);
-                                }
-                            }
-                        }
-                        store.commit(writes).unwrap();
-                    }
-                    Step::Reopen => {
-                        store.close().unwrap();
-                        let left = journal::files(dir.path()).unwrap();
-                        prop_assert!(left.is_empty(), "an orderly end left {left:?}");
-                        store = open(dir.path());
-                    }
-                    Step::Kill => {
-                        settle(&store);
-                        let copy = copy_of(dir.path());
-                        drop(store);
-                        dir = copy;
-                        store = open(dir.path());
-                    }
-                }
-                check(&store, &model);
-            }
-        }
-    }
-
-    #[test]
-    fn writes_of_a_file_are_read_while_it_is_moved_and_after() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path());
-        let mut model = BTreeMap::new();
-        for round in 0..100u8 {
-            for key in 0..10u8 {
-                let mut writes = WriteSet::default();
-                let value = Bytes::from(vec![round; 50]);
-                writes.put(Tree::Dead, vec![key], value.clone());
-                model.insert(vec![key], value);
-                store.commit(writes).unwrap();
-                check(&store, &model);
-            }
-        }
-        let files = journal::files(dir.path()).unwrap();
-        assert!(files.len() <= 2 && files[0].0 > 10, "files were moved and given up: {files:?}");
-    }
-
-    #[test]
-    fn closing_after_a_move_that_failed_says_so_and_returns() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path());
-        // The mover finds no file to give up.
-        fs::remove_file(dir.path().join("journal.1")).unwrap();
-        let mut writes = WriteSet::default();
-        writes.put(Tree::Dead, vec![1], Bytes::from(vec![1; 50]));
-        let refused = (0..10_000).find_map(|_| store.commit(writes.clone()).err());
-        assert_eq!(refused.unwrap().kind(), ErrorKind::Poisoned);
-        assert_eq!(store.close().unwrap_err().kind(), ErrorKind::Poisoned);
-    }
-}
+mod tests;

@@ -113,9 +113,64 @@ pub(crate) fn unique(queue: QueueId, unique_key: &str) -> Vec<u8> {
     [&[0][..], &queue.0.to_be_bytes(), unique_key.as_bytes()].concat()
 }
 
-/// `moment ms u64 · 0 u8 · job u128`, in [`Tree::Expiry`]: a job that must have been started.
-pub(crate) fn job_expiry(moment: Timestamp, id: JobId) -> Vec<u8> {
-    [&moment.as_ms().to_be_bytes()[..], &[0], &job(id)].concat()
+/// `1 u8 · queue u32 · key`, in [`Tree::Unique`].
+pub(crate) fn idempotency(queue: QueueId, idempotency_key: &str) -> Vec<u8> {
+    [&[1][..], &queue.0.to_be_bytes(), idempotency_key.as_bytes()].concat()
+}
+
+/// What lies under a key of [`Tree::Unique`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Named {
+    Unique(QueueId, String),
+    Idempotency(QueueId, String),
+}
+
+pub(crate) fn named_from(key: &[u8]) -> Option<Named> {
+    let (what, rest) = key.split_first()?;
+    let (queue, text) = take_u32(rest)?;
+    let (queue, text) = (QueueId(queue), std::str::from_utf8(text).ok()?.to_owned());
+    match what {
+        0 => Some(Named::Unique(queue, text)),
+        1 => Some(Named::Idempotency(queue, text)),
+        _ => None,
+    }
+}
+
+/// What ends at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// A job that must have been started.
+    Job(JobId),
+    /// A result.
+    Result(JobId),
+    /// An idempotency key.
+    Idempotency(QueueId, String),
+}
+
+/// `moment ms u64 · 0 u8 · job u128`, `… · 1 u8 · job u128` for a result, or
+/// `… · 2 u8 · queue u32 · idempotency key`, in [`Tree::Expiry`].
+pub(crate) fn expiry(moment: Timestamp, ending: &Ending) -> Vec<u8> {
+    let moment = moment.as_ms().to_be_bytes();
+    match ending {
+        Ending::Job(id) => [&moment[..], &[0], &job(*id)].concat(),
+        Ending::Result(id) => [&moment[..], &[1], &job(*id)].concat(),
+        Ending::Idempotency(id, key) => [&moment[..], &[2], &queue(*id), key.as_bytes()].concat(),
+    }
+}
+
+pub(crate) fn expiry_from(key: &[u8]) -> Option<(Timestamp, Ending)> {
+    let (moment_ms, rest) = take_u64(key)?;
+    let (what, rest) = rest.split_first()?;
+    let ending = match what {
+        0 => Ending::Job(job_from(rest)?),
+        1 => Ending::Result(job_from(rest)?),
+        2 => {
+            let (queue, text) = take_u32(rest)?;
+            Ending::Idempotency(QueueId(queue), std::str::from_utf8(text).ok()?.to_owned())
+        }
+        _ => return None,
+    };
+    Some((Timestamp::from_ms(moment_ms), ending))
 }
 
 /// `number u64`, in [`Tree::Replays`].
@@ -157,6 +212,15 @@ mod tests {
         })
     }
 
+    fn ending() -> impl Strategy<Value = Ending> {
+        prop_oneof![
+            any::<u128>().prop_map(|job| Ending::Job(JobId::from_u128(job))),
+            any::<u128>().prop_map(|job| Ending::Result(JobId::from_u128(job))),
+            (0..=QueueId::MAX, ".{1,9}")
+                .prop_map(|(queue, key)| Ending::Idempotency(QueueId(queue), key)),
+        ]
+    }
+
     proptest! {
         #[test]
         fn the_order_of_chunk_keys_is_the_order_of_chunks(a in chunk_id(), b in chunk_id()) {
@@ -185,6 +249,29 @@ mod tests {
         }
 
         #[test]
+        fn the_order_of_expiry_keys_is_the_order_of_time(
+            a in (0..=Timestamp::MAX.as_ms(), ending()),
+            b in (0..=Timestamp::MAX.as_ms(), ending()),
+        ) {
+            let key = |(ms, ending): &(u64, Ending)| expiry(Timestamp::from_ms(*ms), ending);
+            if a.0 != b.0 {
+                prop_assert_eq!(key(&a).cmp(&key(&b)), a.0.cmp(&b.0));
+            }
+            prop_assert_eq!(key(&a) == key(&b), a == b);
+            let (ms, ending) = a.clone();
+            prop_assert_eq!(expiry_from(&key(&a)), Some((Timestamp::from_ms(ms), ending)));
+        }
+
+        #[test]
+        fn named_keys_go_there_and_back(queue in 0..=QueueId::MAX, text in ".{1,9}") {
+            let queue = QueueId(queue);
+            let held = Named::Unique(queue, text.clone());
+            prop_assert_eq!(named_from(&unique(queue, &text)), Some(held));
+            let asked = Named::Idempotency(queue, text.clone());
+            prop_assert_eq!(named_from(&idempotency(queue, &text)), Some(asked));
+        }
+
+        #[test]
         fn keys_that_nobody_wrote_are_refused(key in prop::collection::vec(any::<u8>(), 0..40)) {
             prop_assert!(ChunkId::from_progress_key(&key).is_none() || key.len() == 13);
             prop_assert!(timer_from(&key).is_none() || key.len() == 24);
@@ -192,6 +279,10 @@ mod tests {
             prop_assert!(payload_part_from(&key).is_none() || key.len() == 18);
             prop_assert!(queue_from(&key).is_none() || key.len() == 4);
             prop_assert!(replay_from(&key).is_none_or(|number| replay(number) == key));
+            if let Some((moment, ending)) = expiry_from(&key) {
+                let bounded = u64::from_be_bytes(*key.first_chunk().unwrap()) > moment.as_ms();
+                prop_assert!(bounded || expiry(moment, &ending) == key);
+            }
         }
     }
 }

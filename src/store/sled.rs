@@ -20,7 +20,8 @@
 //!    sled from opening for good.
 //! 7. **A small cache, and no `len()`.** The cache counts bytes of the log, the pages in memory
 //!    take several times that; `len()` reads the whole tree.
-//! 8. **Compaction when opening** (`compaction.rs`): one live record pins its whole segment.
+//! 8. **Compaction** (`compaction.rs`), when opening and while in use: one live record pins its
+//!    whole segment, and the file seldom gets shorter by itself.
 //! 9. **No panic and no wait gets out.** Both happen in sled after an I/O error, the wait since
 //!    one error path tells nobody. Every call is guarded, and commits run on a thread that can be
 //!    given up (`committer.rs`). From then on the store is poisoned.
@@ -33,20 +34,28 @@
 
 mod committer;
 mod compaction;
+mod copying;
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Bound;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ::sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 use bytes::Bytes;
 
 use self::committer::Committer;
+#[cfg(test)]
+pub(crate) use self::compaction::Limit;
+pub(crate) use self::compaction::Limits;
+use self::compaction::Places;
+pub(crate) use self::copying::Copying;
 use super::data_dir::{DataDir, sync_dir};
+use super::space::{Reserve, Space};
 use super::{
     COMMIT_BYTES_MAX, Direction, Entry, KeyRange, Scan, Store, Tree, VALUE_BYTES_MAX, WriteSet,
 };
@@ -58,6 +67,8 @@ use crate::error::{Error, ErrorKind, Result};
 const SEGMENT_BYTES: usize = 16 << 20;
 /// Rule 7. In bytes of the log. Twice as much made nothing faster.
 const CACHE_BYTES: u64 = 8 << 20;
+/// What opening a database may write: a torn segment made unreadable, a snapshot, and some more.
+const OPENING_BYTES: u64 = 24 << 20;
 /// How many values a page of sled takes before it is split, and how many links before it is
 /// written anew.
 const PAGE_VALUES_MAX: usize = 16 + 10;
@@ -71,6 +82,11 @@ pub struct SledStore {
     database: RwLock<Option<Arc<Database>>>,
     committer: Mutex<Committer>,
     failure: Arc<Failure>,
+    places: Places,
+    space: Arc<Space>,
+    limits: Limits,
+    /// The last compaction that was tried.
+    tried: Mutex<Option<compaction::Tried>>,
 }
 
 /// Why the store can't be used any more, once it can't.
@@ -105,19 +121,61 @@ impl SledStore {
     /// [`Corrupt`](ErrorKind::Corrupt), with what to do about it.
     pub fn open(dir: &Path) -> Result<SledStore> {
         let data_dir = Arc::new(DataDir::open(dir)?);
-        let database = Arc::new(compaction::open(&data_dir, &compaction::Limits::default())?);
+        let space = Space::open(dir, Reserve::AsFound)
+            .map_err(|error| unopened(dir, &error.to_string()))?;
+        Self::open_in(&data_dir, Arc::new(space), Limits::default())
+    }
+
+    /// Opens the database in a directory that this process holds.
+    pub(crate) fn open_in(
+        data_dir: &Arc<DataDir>,
+        space: Arc<Space>,
+        limits: Limits,
+    ) -> Result<SledStore> {
+        space.make_room(OPENING_BYTES);
+        let opened = compaction::open(data_dir).map_err(|error| {
+            match space.at_hand_bytes() < OPENING_BYTES {
+                true => space.too_full(OPENING_BYTES),
+                false => error,
+            }
+        })?;
+        let database = Arc::new(opened);
         let failure = Arc::<Failure>::default();
         let committer = Committer::start(Arc::clone(&database), Arc::clone(&failure))?;
-        Ok(SledStore {
+        let store = SledStore {
             database: RwLock::new(Some(database)),
             committer: Mutex::new(committer),
             failure,
-        })
+            places: Places::of(data_dir.path()),
+            space,
+            limits,
+            tried: Mutex::default(),
+        };
+        if store.is_worth_compacting(None) {
+            store.compact()?;
+        }
+        Ok(store)
     }
 
     /// True when a directory holds a database, be it one whose swap was cut off half way.
     pub(crate) fn is_there(dir: &Path) -> bool {
         compaction::is_there(dir)
+    }
+
+    /// Commits as [`Store::commit`] does.
+    pub(crate) fn commit_all(&self, writes: &WriteSet) -> Result<()> {
+        self.failure.check()?;
+        if writes.bytes() > COMMIT_BYTES_MAX {
+            return Err(Error::too_large(
+                "commit",
+                format!("{} bytes are more than the {COMMIT_BYTES_MAX} allowed", writes.bytes()),
+            ));
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.read(|database| Ok(self.space.see_to(&database.file)))??;
+        self.committer.lock().unwrap_or_else(PoisonError::into_inner).commit(tree_writes(writes))
     }
 
     fn read<T>(&self, read: impl FnOnce(&Arc<Database>) -> Result<T, String>) -> Result<T> {
@@ -148,21 +206,7 @@ impl Store for SledStore {
     }
 
     fn commit(&self, writes: WriteSet) -> Result<()> {
-        self.failure.check()?;
-        if writes.bytes() > COMMIT_BYTES_MAX {
-            return Err(Error::too_large(
-                "commit",
-                format!("{} bytes are more than the {COMMIT_BYTES_MAX} allowed", writes.bytes()),
-            ));
-        }
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let writes = writes
-            .into_trees()
-            .map(|(tree, keys)| (tree.name().as_bytes().to_vec(), keys.collect()))
-            .collect();
-        self.committer.lock().unwrap_or_else(PoisonError::into_inner).commit(writes)
+        self.commit_all(&writes)
     }
 
     fn disk_bytes(&self) -> Result<u64> {
@@ -170,7 +214,7 @@ impl Store for SledStore {
     }
 
     fn problems(&self) -> Result<Vec<String>> {
-        let blobs = self.read(|database| database.blobs())?;
+        let blobs = self.read(|_| blobs(&self.places.current))?;
         let problem = |name| format!("there is a blob file, {name}, which nobody syncs");
         Ok(blobs.into_iter().map(problem).collect())
     }
@@ -223,8 +267,30 @@ impl Iterator for SledScan<'_> {
     }
 }
 
-/// Keys of one tree, by its name, and what becomes of them.
-type TreeWrites = (Vec<u8>, Vec<(Vec<u8>, Option<Bytes>)>);
+/// Writes of one tree, by its name.
+type TreeWrites = (Vec<u8>, KeyWrites);
+/// Keys, and what becomes of them.
+type KeyWrites = Vec<(Vec<u8>, Option<Bytes>)>;
+
+fn tree_writes(writes: &WriteSet) -> Vec<TreeWrites> {
+    let mut by_tree: Vec<(Tree, TreeWrites)> = Vec::new();
+    for (tree, key, value) in writes.iter() {
+        let entry = (key.clone(), value.clone());
+        match by_tree.last_mut() {
+            Some((last, (_, keys))) if *last == tree => keys.push(entry),
+            _ => by_tree.push((tree, (tree.name().as_bytes().to_vec(), vec![entry]))),
+        }
+    }
+    by_tree.into_iter().map(|(_, writes)| writes).collect()
+}
+
+/// The names of sled's blob files; there should be none (rule 3).
+fn blobs(database: &Path) -> Result<Vec<String>, String> {
+    let names = fs::read_dir(database.join("blobs")).and_then(|entries| {
+        entries.map(|entry| Ok(entry?.file_name().display().to_string())).collect()
+    });
+    names.map_err(|error| error.to_string())
+}
 
 /// An open sled database. Its methods may panic; their callers see to that.
 struct Database {
@@ -232,11 +298,9 @@ struct Database {
     trees: BTreeMap<Tree, ::sled::Tree>,
     /// Our own handle of the file that sled writes (rule 2).
     file: File,
-    /// Where sled would put what is too long for its log.
-    blobs: PathBuf,
     /// Ours until nothing of the database is left (rule 10). A copy being made goes without: it
     /// may outlive its failure.
-    data_dir: Option<Arc<DataDir>>,
+    data_dir: OnceLock<Arc<DataDir>>,
 }
 
 impl Database {
@@ -268,7 +332,8 @@ impl Database {
         };
         // sled syncs its snapshot but not the folder in which it then renames it.
         sync_dir(path).map_err(|error| unopened(path, &error.to_string()))?;
-        Ok(Database { db, trees, file, blobs: path.join("blobs"), data_dir })
+        let data_dir = data_dir.map_or_else(OnceLock::new, OnceLock::from);
+        Ok(Database { db, trees, file, data_dir })
     }
 
     fn tree(&self, tree: Tree) -> Result<&::sled::Tree, String> {
@@ -288,20 +353,21 @@ impl Database {
         self.db.tree_names().iter().map(|name| name.to_vec()).collect()
     }
 
-    fn entries(&self, name: &[u8]) -> Result<::sled::Iter, String> {
-        Ok(self.db.open_tree(name).map_err(|error| sentence(&error))?.iter())
+    /// The entries of a tree behind a key, or all of them.
+    fn entries_behind(&self, name: &[u8], key: Option<&[u8]>) -> Result<::sled::Iter, String> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let tree = self.db.open_tree(name).map_err(|error| sentence(&error))?;
+        Ok(tree.range::<&[u8], _>((from, Bound::Unbounded)))
+    }
+
+    fn last_key(&self, name: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        let tree = self.db.open_tree(name).map_err(|error| sentence(&error))?;
+        let last = tree.last().map_err(|error| sentence(&error))?;
+        Ok(last.map(|(key, _)| key.to_vec()))
     }
 
     fn disk_bytes(&self) -> Result<u64, String> {
         Ok(self.file.metadata().map_err(|error| error.to_string())?.len())
-    }
-
-    /// The names of sled's blob files; there should be none (rule 3).
-    fn blobs(&self) -> Result<Vec<String>, String> {
-        let names = fs::read_dir(&self.blobs).and_then(|entries| {
-            entries.map(|entry| Ok(entry?.file_name().display().to_string())).collect()
-        });
-        names.map_err(|error| error.to_string())
     }
 
     /// True when sled has met an I/O error, even if it has not told the thread that waits for it.
@@ -345,7 +411,7 @@ impl Database {
 
     /// Returns when sled has let go of its files, so that they can be opened or moved at once.
     fn close(self) -> Result<(), String> {
-        let Database { db, trees, file, data_dir, blobs: _ } = self;
+        let Database { db, trees, file, data_dir } = self;
         drop(trees);
         drop(db);
         // sled's last thread drops the last handle a little later, and the lock of sled with it.

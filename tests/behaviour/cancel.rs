@@ -143,12 +143,17 @@ pub async fn among_many_acks_the_cancelled_one_is_told(queue: &Harness) {
     let words = |outcomes: Vec<pulk::queue::SettleOutcome>| -> Vec<Option<ErrorKind>> {
         outcomes.into_iter().map(|outcome| outcome.err().map(|error| error.kind())).collect()
     };
-    let settle =
-        Settle { acks: vec![jobs[0].token, jobs[1].token], fails: vec![failure(&jobs[2])] };
+    let settle = Settle {
+        acks: vec![jobs[0].token.into(), jobs[1].token.into()],
+        fails: vec![failure(&jobs[2])],
+    };
     let outcomes = queue.settle(settle).await.unwrap();
     assert_eq!(words(outcomes), [None, Some(ErrorKind::Cancelled), Some(ErrorKind::Cancelled)]);
     // And riding along with a claim.
-    let settle = Settle { acks: vec![jobs[3].token, jobs[4].token, jobs[4].token], fails: vec![] };
+    let settle = Settle {
+        acks: vec![jobs[3].token.into(), jobs[4].token.into(), jobs[4].token.into()],
+        fails: vec![],
+    };
     let claimed = queue.claim(Claim { settle, ..Claim::default() }).await.unwrap();
     let (gone, lost) = (Some(ErrorKind::Cancelled), Some(ErrorKind::LeaseLost));
     assert_eq!(words(claimed.outcomes), [None, gone, lost]);

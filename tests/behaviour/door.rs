@@ -1,10 +1,11 @@
 //! The verbs of a queue, whichever way one comes in, and what tests often do with them.
 
-use pulk::job::Enqueued;
+use bytes::Bytes;
+use pulk::job::{Enqueued, Found};
 use pulk::queue::{
-    Cancelled, Claim, Claimed, ClaimedJob, DeadEdit, DeadPage, DeadPurged, DeadQuery, Extended,
-    Failed, Failure, JobPage, JobQuery, ManyReplayed, Purge, PurgeDead, Purged, QueueView,
-    Released, ReplayMany, ReplayView, Settle, SettleOutcome,
+    Ack, Cancelled, Claim, Claimed, ClaimedJob, DeadEdit, DeadPage, DeadPurged, DeadQuery,
+    Extended, Failed, Failure, JobPage, JobQuery, ManyReplayed, Purge, PurgeDead, Purged,
+    QueueView, Released, ReplayMany, ReplayView, Settle, SettleOutcome,
 };
 use pulk::{
     ErrorKind, JobId, JobState, JobView, LeaseToken, NewJob, Queue, Result, RunAt, Timestamp,
@@ -15,6 +16,7 @@ use crate::http_dead as dead;
 use crate::http_door as http;
 use crate::http_operators as operators;
 use crate::node::{Http, post_head, within};
+use crate::result_reply;
 
 /// A way into a queue.
 #[derive(Clone)]
@@ -52,7 +54,14 @@ impl Door {
     pub async fn ack(&self, token: LeaseToken) -> Result<()> {
         match self {
             Door::Embedded(queue) => queue.ack(token).await,
-            Door::Http(node, _) => http::ack(node, token).await,
+            Door::Http(node, _) => http::ack(node, &token.into()).await,
+        }
+    }
+
+    pub async fn ack_with_result(&self, token: LeaseToken, result: Bytes) -> Result<()> {
+        match self {
+            Door::Embedded(queue) => queue.ack_with_result(token, result).await,
+            Door::Http(node, _) => http::ack(node, &Ack { token, result: Some(result) }).await,
         }
     }
 
@@ -100,6 +109,13 @@ impl Door {
         match self {
             Door::Embedded(queue) => queue.cancel(id).await,
             Door::Http(node, _) => http::cancel(node, id).await,
+        }
+    }
+
+    pub async fn find(&self, id: JobId) -> Result<Found> {
+        match self {
+            Door::Embedded(queue) => queue.find(id).await,
+            Door::Http(node, _) => result_reply::find(node, id).await,
         }
     }
 
@@ -288,7 +304,7 @@ impl Door {
     /// it tells: once that is gone, the claim has reached the queue and looked.
     pub async fn parked(&self, mut claim: Claim) -> JoinHandle<Result<Claimed>> {
         let herald = self.herald().await;
-        claim.settle.acks.push(herald);
+        claim.settle.acks.push(herald.into());
         let door = self.clone();
         let waiting = tokio::spawn(async move { door.claim(claim).await });
         self.gone(herald.job()).await;
@@ -308,7 +324,7 @@ impl Door {
             Door::Http(_, address) => {
                 let mut claim = claim;
                 let herald = self.herald().await;
-                claim.settle.acks.push(herald);
+                claim.settle.acks.push(herald.into());
                 let body = http::claim_body(&claim);
                 let mut connection = crate::node::Connection::open(address).await;
                 connection.send(post_head("/v1/claim", body.len())).await;

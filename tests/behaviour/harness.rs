@@ -120,7 +120,7 @@ impl Harness {
 }
 
 fn open_sled(directory: &Path) -> Arc<dyn Store> {
-    store::open(StoreKind::Sled, directory).unwrap()
+    store::open(StoreKind::Sled, directory, 0).unwrap()
 }
 
 async fn open(way: Way, directory: &Path, behind: Behind) -> (Door, Behind) {

@@ -8,8 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 use pulk::dead_letter::{DeadReason, FailedAttempt};
 use pulk::job::{DeadView, Enqueued, RunningView};
 use pulk::queue::{
-    Cancelled, Claim, Claimed, ClaimedJob, Extended, Failed, Failure, QueueView, Released, Settle,
-    SettleOutcome,
+    Ack, Cancelled, Claim, Claimed, ClaimedJob, Extended, Failed, Failure, QueueView, Released,
+    Settle, SettleOutcome,
 };
 use pulk::{
     Error, ErrorKind, JobId, JobState, JobView, LeaseToken, NewJob, Payload, Priority, Result,
@@ -22,13 +22,21 @@ use serde_json::{Value, json};
 
 use crate::node::{Answer, Http};
 use crate::queue_reply::{QueueReply, QueuesReply};
+use crate::settle_call::{
+    AckCall, OutcomeReply, SettleReply, fail_fields, outcomes_of, settle_lists,
+};
 
 // ---- calls ----
 
 pub async fn enqueue(node: &Http, job: &NewJob) -> Result<Enqueued> {
     let body = serde_json::to_vec(&JobCall::new(job)).unwrap();
-    let reply: EnqueuedReply = read(&node.post("/v1/jobs", body).await, 201)?;
-    Ok(reply.into())
+    let answer = match &job.idempotency_key {
+        Some(key) => node.post_with("/v1/jobs", ("idempotency-key", key), body).await,
+        None => node.post("/v1/jobs", body).await,
+    };
+    let is_new = answer.status != 200;
+    let reply: EnqueuedReply = read(&answer, if is_new { 201 } else { 200 })?;
+    Ok(Enqueued { is_new, ..reply.into() })
 }
 
 pub async fn enqueue_many(node: &Http, jobs: &[NewJob]) -> Result<Vec<JobId>> {
@@ -39,7 +47,7 @@ pub async fn enqueue_many(node: &Http, jobs: &[NewJob]) -> Result<Vec<JobId>> {
 }
 
 pub fn claim_body(claim: &Claim) -> String {
-    let mut body = json!({
+    let body = json!({
         "queues": claim.queues,
         "priorities": claim.priorities,
         "kinds": claim.kinds,
@@ -48,12 +56,12 @@ pub fn claim_body(claim: &Claim) -> String {
         "lease_ms": claim.lease_ms,
         "worker": claim.worker,
     });
-    if !claim.settle.is_empty() {
-        for (name, list) in settle_lists(&claim.settle) {
-            body[name] = list;
-        }
+    let body = body.to_string();
+    if claim.settle.is_empty() {
+        return body;
     }
-    body.to_string()
+    // As text: a result must go out as it is.
+    format!("{},{}", body.trim_end_matches('}'), &to_text(&settle_lists(&claim.settle))[1..])
 }
 
 pub async fn claim(node: &Http, claim: &Claim) -> Result<Claimed> {
@@ -64,8 +72,9 @@ pub async fn claim(node: &Http, claim: &Claim) -> Result<Claimed> {
     Ok(Claimed { jobs, outcomes: outcomes_of(&claim.settle, outcomes) })
 }
 
-pub async fn ack(node: &Http, token: LeaseToken) -> Result<()> {
-    let answer = node.post(&of(token, "ack"), json!({"token": token}).to_string()).await;
+pub async fn ack(node: &Http, ack: &Ack) -> Result<()> {
+    let token = ack.token;
+    let answer = node.post(&of(token, "ack"), to_text(&AckCall::new(ack, false))).await;
     match answer.status {
         204 if answer.body.is_empty() => Ok(()),
         _ => Err(problem(&answer)),
@@ -83,8 +92,7 @@ pub async fn fail(node: &Http, failure: &Failure) -> Result<Failed> {
 }
 
 pub async fn settle(node: &Http, settle: &Settle) -> Result<Vec<SettleOutcome>> {
-    let body: BTreeMap<_, _> = settle_lists(settle).into();
-    let body = serde_json::to_vec(&body).unwrap();
+    let body = to_text(&settle_lists(settle));
     let reply: SettleReply = read(&node.post("/v1/settle", body).await, 200)?;
     Ok(outcomes_of(settle, reply.outcomes))
 }
@@ -171,6 +179,9 @@ struct JobCall<'a> {
     max_interruptions: Option<u32>,
     retry: Option<pulk::retry::RetryPolicy>,
     timeout_ms: Option<u64>,
+    expires_in_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unique: Option<Value>,
     headers: &'a BTreeMap<String, String>,
 }
 
@@ -197,25 +208,18 @@ impl<'a> JobCall<'a> {
             max_interruptions: job.max_interruptions,
             retry: job.retry,
             timeout_ms: job.timeout_ms,
+            expires_in_ms: job.expires_in_ms,
+            unique: job.unique.as_ref().map(|unique| {
+                let pulk::job::Unique { key, ttl_ms, on_conflict } = unique;
+                json!({"key": key, "ttl_ms": ttl_ms, "on_conflict": on_conflict})
+            }),
             headers: &job.headers,
         }
     }
 }
 
-fn fail_fields(failure: &Failure) -> Value {
-    json!({
-        "id": failure.token.job(),
-        "token": failure.token,
-        "error": failure.error,
-        "retry": failure.retry,
-        "retry_in_ms": failure.retry_in_ms,
-    })
-}
-
-fn settle_lists(settle: &Settle) -> [(&'static str, Value); 2] {
-    let acks = settle.acks.iter().map(|token| json!({"id": token.job(), "token": token}));
-    let fails = settle.fails.iter().map(fail_fields);
-    [("acks", acks.collect()), ("fails", fails.collect())]
+fn to_text(body: &impl Serialize) -> String {
+    serde_json::to_string(body).unwrap()
 }
 
 // ---- what comes back ----
@@ -233,15 +237,20 @@ pub fn problem(answer: &Answer) -> Error {
     let problem: Problem = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(problem.status, answer.status);
     let kind = kind_of(&problem.code);
-    match (kind, problem.field) {
-        (ErrorKind::Invalid, Some(field)) => Error::invalid(field, problem.detail),
-        (ErrorKind::TooLarge, Some(field)) => Error::too_large(field, problem.detail),
+    let error = match (kind, problem.field) {
+        (ErrorKind::Invalid | ErrorKind::TooLarge | ErrorKind::Conflict, Some(field)) => {
+            Error::new(kind, problem.detail).at_field(field)
+        }
         (_, None) => Error::new(kind, problem.detail),
         (_, Some(field)) => panic!("{kind:?} names the field {field}"),
+    };
+    match problem.id {
+        Some(id) => error.about_job(id),
+        None => error,
     }
 }
 
-fn kind_of(code: &str) -> ErrorKind {
+pub fn kind_of(code: &str) -> ErrorKind {
     match code {
         "bad_request" => ErrorKind::Invalid,
         "not_found" => ErrorKind::NotFound,
@@ -264,6 +273,7 @@ struct Problem {
     code: String,
     detail: String,
     field: Option<String>,
+    id: Option<JobId>,
 }
 
 #[derive(Deserialize)]
@@ -273,12 +283,13 @@ pub struct EnqueuedReply {
     queue: String,
     priority: Priority,
     run_at: Timestamp,
+    replaced: Option<JobId>,
 }
 
 impl From<EnqueuedReply> for Enqueued {
     fn from(reply: EnqueuedReply) -> Self {
-        let EnqueuedReply { id, state, queue, priority, run_at } = reply;
-        Enqueued { id, state, queue, priority, run_at }
+        let EnqueuedReply { id, state, queue, priority, run_at, replaced } = reply;
+        Enqueued { id, state, queue, priority, run_at, replaced, is_new: false }
     }
 }
 
@@ -354,41 +365,6 @@ enum FailReply {
 }
 
 #[derive(Deserialize)]
-struct SettleReply {
-    outcomes: Vec<OutcomeReply>,
-}
-
-#[derive(Deserialize)]
-struct OutcomeReply {
-    id: JobId,
-    outcome: String,
-    run_at: Option<Timestamp>,
-    reason: Option<DeadReason>,
-    code: Option<String>,
-    detail: Option<String>,
-}
-
-/// The outcomes, each checked to be about the job at its place: first acks, then fails.
-fn outcomes_of(settle: &Settle, outcomes: Vec<OutcomeReply>) -> Vec<SettleOutcome> {
-    let tokens = settle.acks.iter().copied().chain(settle.fails.iter().map(|fail| fail.token));
-    let ids: Vec<JobId> = tokens.map(LeaseToken::job).collect();
-    assert_eq!(outcomes.iter().map(|one| one.id).collect::<Vec<_>>(), ids);
-    outcomes.into_iter().map(OutcomeReply::into_outcome).collect()
-}
-
-impl OutcomeReply {
-    fn into_outcome(self) -> SettleOutcome {
-        match self.outcome.as_str() {
-            "acked" => Ok(None),
-            "retrying" => Ok(Some(Failed::Retrying { run_at: self.run_at.unwrap() })),
-            "dead" => Ok(Some(Failed::Dead { reason: self.reason.unwrap() })),
-            "error" => Err(Error::new(kind_of(&self.code.unwrap()), self.detail.unwrap())),
-            other => panic!("{other} is no outcome"),
-        }
-    }
-}
-
-#[derive(Deserialize)]
 struct ExtendReply {
     expires_at: Timestamp,
     cancelled: bool,
@@ -424,6 +400,7 @@ pub struct JobReply {
     timeout_ms: Option<u64>,
     enqueued_at: Timestamp,
     run_at: Timestamp,
+    unique_key: Option<String>,
     worker: Option<String>,
     started_at: Option<Timestamp>,
     expires_at: Option<Timestamp>,
@@ -468,6 +445,8 @@ impl JobReply {
             timeout_ms: self.timeout_ms,
             enqueued_at: self.enqueued_at,
             run_at: self.run_at,
+            expires_at: self.expires_at.filter(|_| running.is_none()),
+            unique_key: self.unique_key,
             running,
             dead: dead.map(|(reason, died_at)| DeadView { reason, died_at }),
             errors: errors.collect(),

@@ -20,6 +20,8 @@ mod http_dead;
 mod http_door;
 mod http_operators;
 mod queue_reply;
+mod result_reply;
+mod settle_call;
 
 mod bulk_dead;
 mod cancel;
@@ -27,6 +29,7 @@ mod claim;
 mod dead;
 mod edit_dead;
 mod enqueue;
+mod expiry;
 mod lease;
 mod list;
 mod pause;
@@ -34,9 +37,11 @@ mod payload;
 mod purge;
 mod queues;
 mod restart;
+mod result;
 mod retry;
 mod settle;
 mod stale;
+mod unique;
 mod waiting;
 
 use harness::Harness;
@@ -226,11 +231,37 @@ promises! {
         a_payload_over_1_mib_is_too_large,
         a_large_payload_leaves_nothing_behind,
         headers_are_kept,;
+    unique:
+        a_second_job_with_the_key_is_refused_and_told_the_holder,
+        the_holder_is_returned_as_it_is_now,
+        a_waiting_holder_is_replaced_and_a_running_one_is_not,
+        a_key_is_free_when_its_job_is_dead_or_its_time_is_over,
+        a_batch_with_a_conflict_is_refused_whole,
+        a_batch_returns_and_replaces_in_its_order,
+        a_call_repeated_gets_the_first_answer,
+        a_call_that_was_refused_is_not_remembered,
+        a_bad_key_names_the_field,;
+    expiry:
+        a_job_that_nobody_starts_in_time_is_dead,
+        a_job_that_was_started_never_expires,
+        a_replayed_job_that_expired_expires_no_more,;
+    result:
+        a_result_is_kept_byte_for_byte,
+        without_a_result_nothing_is_kept,
+        results_ride_along_with_many_acks,
+        a_large_result_is_refused_and_the_job_runs_on,
+        a_lost_lease_gives_no_result,;
 }
 
 promises_over_a_restart! {
     cancel:
         a_cancelled_job_stays_cancelled,;
+    unique:
+        keys_and_answers_live_on,;
+    expiry:
+        what_expired_meanwhile_is_dead_when_opened,;
+    result:
+        a_result_lives_on,;
     purge:
         purged_jobs_and_removed_queues_stay_away,;
     restart:

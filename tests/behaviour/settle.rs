@@ -33,7 +33,7 @@ fn words(outcomes: &[SettleOutcome]) -> Vec<String> {
 pub async fn acks_and_fails_have_outcomes_in_their_order(queue: &Harness) {
     let jobs = take_many(queue, 5).await;
     let settle = Settle {
-        acks: vec![jobs[3].token, jobs[0].token],
+        acks: vec![jobs[3].token.into(), jobs[0].token.into()],
         fails: vec![failure(jobs[4].token, true), failure(jobs[1].token, false)],
     };
     let outcomes = queue.settle(settle).await.unwrap();
@@ -53,7 +53,7 @@ pub async fn what_rides_along_is_settled_before_the_claim(queue: &Harness) {
     let done = take_many(queue, 3).await;
     // Failed to be tried again at once, the job is there for the claim it came with.
     let again = Failure { retry_in_ms: Some(0), ..failure(done[1].token, true) };
-    let settle = Settle { acks: vec![done[0].token], fails: vec![again] };
+    let settle = Settle { acks: vec![done[0].token.into()], fails: vec![again] };
     let claimed = queue.claim(Claim { settle, ..claim_in("default") }).await.unwrap();
     assert_eq!(words(&claimed.outcomes), ["acked", "retrying"]);
     assert_eq!((claimed.jobs[0].id, claimed.jobs[0].attempt), (done[1].id, 2));
@@ -63,7 +63,7 @@ pub async fn what_rides_along_is_settled_before_the_claim(queue: &Harness) {
 
 pub async fn what_rides_along_is_settled_even_if_no_job_comes(queue: &Harness) {
     let done = take_many(queue, 1).await;
-    let settle = Settle { acks: vec![done[0].token], fails: vec![] };
+    let settle = Settle { acks: vec![done[0].token.into()], fails: vec![] };
     let claim = Claim { settle, ..Claim::default() };
     let claimed = queue.claim(claim.clone()).await.unwrap();
     assert!(claimed.jobs.is_empty());
@@ -76,7 +76,7 @@ pub async fn one_bad_lease_does_not_stop_the_others(queue: &Harness) {
     let jobs = take_many(queue, 4).await;
     queue.release(jobs[1].token, Some(60_000)).await.unwrap();
     let settle = Settle {
-        acks: jobs[..3].iter().map(|job| job.token).collect(),
+        acks: jobs[..3].iter().map(|job| job.token.into()).collect(),
         fails: vec![failure(jobs[1].token, true), failure(jobs[3].token, true)],
     };
     let outcomes = queue.settle(settle).await.unwrap();
@@ -88,7 +88,7 @@ pub async fn one_bad_lease_does_not_stop_the_others(queue: &Harness) {
 pub async fn the_same_ack_twice_in_one_call_is_lost_the_second_time(queue: &Harness) {
     let jobs = take_many(queue, 2).await;
     let settle = Settle {
-        acks: vec![jobs[0].token, jobs[0].token, jobs[1].token],
+        acks: [0, 0, 1].map(|place: usize| jobs[place].token.into()).into(),
         fails: vec![failure(jobs[1].token, true)],
     };
     let outcomes = queue.settle(settle).await.unwrap();
@@ -97,7 +97,7 @@ pub async fn the_same_ack_twice_in_one_call_is_lost_the_second_time(queue: &Harn
 
 pub async fn a_thousand_acks_in_one_call(queue: &Harness) {
     let jobs = take_many(queue, 1_000).await;
-    let acks = jobs.iter().map(|job| job.token).collect();
+    let acks = jobs.iter().map(|job| job.token.into()).collect();
     let outcomes = queue.settle(Settle { acks, fails: vec![] }).await.unwrap();
     assert!(outcomes.len() == 1_000 && outcomes.iter().all(|outcome| *outcome == Ok(None)));
     let counts = queue.queue("default").await.unwrap().counts;
@@ -106,7 +106,8 @@ pub async fn a_thousand_acks_in_one_call(queue: &Harness) {
 
 pub async fn more_than_a_thousand_are_too_many(queue: &Harness) {
     let job = take_many(queue, 1).await.remove(0);
-    let settle = Settle { acks: vec![job.token; 501], fails: vec![failure(job.token, true); 500] };
+    let settle =
+        Settle { acks: vec![job.token.into(); 501], fails: vec![failure(job.token, true); 500] };
     let refused = queue.settle(settle.clone()).await.unwrap_err();
     assert_eq!((refused.kind(), refused.field()), (ErrorKind::Invalid, Some("acks")));
     let refused = queue.claim(Claim { settle, ..Claim::default() }).await.unwrap_err();

@@ -15,7 +15,7 @@ async fn assert_dead(queue: &Harness, token: LeaseToken) {
         (job, counts)
     };
     let failure = || Failure { token, error: "late".into(), retry: true, retry_in_ms: None };
-    let settle = || Settle { acks: vec![token], fails: vec![failure()] };
+    let settle = || Settle { acks: vec![token.into()], fails: vec![failure()] };
     let before = seen().await;
     let refused = [
         queue.ack(token).await.unwrap_err().kind(),

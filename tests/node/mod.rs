@@ -182,10 +182,19 @@ impl Http {
         path: &str,
         body: impl Into<reqwest::Body>,
     ) -> reqwest::Result<Answer> {
-        let request = self.client.request(method, format!("{}{path}", self.base));
-        let response = request.header(CONTENT_TYPE, "application/json").body(body).send().await?;
+        self.send(self.client.request(method, format!("{}{path}", self.base)).body(body)).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
+        let response = request.header(CONTENT_TYPE, "application/json").send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Ok(Answer { status, headers, body: response.bytes().await? })
+    }
+
+    /// A POST with one more header.
+    pub async fn post_with(&self, path: &str, header: (&str, &str), body: Vec<u8>) -> Answer {
+        let request = self.client.post(format!("{}{path}", self.base)).body(body);
+        within(path, self.send(request.header(header.0, header.1))).await.unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -3,7 +3,7 @@ use crate::config::Config;
 use crate::error::ErrorKind;
 use crate::job::NewJob;
 use crate::queue::dead::tests::{Node, filter};
-use crate::queue::{DeadEdit, DeadFilter, DeadQuery};
+use crate::queue::{Claim, DeadEdit, DeadFilter, DeadQuery, Failure, Settle};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -71,6 +71,20 @@ fn of_too_many_letters_the_oldest_go() {
     let page = node.page(&DeadQuery { filter: filter("a"), ..DeadQuery::default() });
     assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), ids[2..]);
     assert_eq!((node.dead("b"), removed(&node, Removal::Number)), (2, 2));
+    // Many that die together are told of once.
+    node.events.clear();
+    node.enqueue(NewJob::new("mail").queue("a"), 10);
+    let claim = Claim { limit: 10, ..Claim::default() };
+    let jobs = node.apply(|state, context| state.claim(&claim, context)).unwrap().jobs;
+    let fails = jobs.into_iter().map(|job| {
+        let (token, error) = (job.token, "no".to_owned());
+        Failure { token, error, retry: false, retry_in_ms: None }
+    });
+    let settle = Settle { fails: fails.collect(), ..Settle::default() };
+    node.apply(|state, context| state.settle(&settle, &mut Vec::new(), context)).unwrap();
+    let told = |event: &&crate::queue::Event| matches!(event.what, Happened::DeadRemoved { .. });
+    assert_eq!(node.events.iter().filter(told).count(), 1);
+    assert_eq!((node.dead("a"), removed(&node, Removal::Number)), (3, 10));
     node.assert_sound();
 }
 

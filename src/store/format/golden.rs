@@ -164,7 +164,7 @@ fn locations_of_format_1_keep_their_bytes() {
 
 #[test]
 fn what_few_jobs_have_keeps_its_bytes() {
-    let unique = Some(UniqueKeyRecord { key: "k".to_owned(), until_ms: Some(7) });
+    let unique = Some(UniqueKeyRecord { key: "k".to_owned(), ttl_ms: Some(7) });
     let seldom = SeldomRecord { unique, expires_ms: Some(9), replay: Some(3) };
     let job = JobRecord { seldom: Some(Box::new(seldom)), ..JobRecord::default() };
     golden(
@@ -176,18 +176,25 @@ fn what_few_jobs_have_keeps_its_bytes() {
 #[test]
 fn keys_results_and_replays_of_format_1_keep_their_bytes() {
     golden(
-        UniqueRecord { job: 1 << 90, until_ms: Some(1_800_000_000_000) },
-        "01090f8f8890fe0000000000000000000000040000000001fd00505c18a3010000",
+        UniqueRecord { job: 1 << 90, since_ms: 1_800_000_000_000, ttl_ms: Some(60_000) },
+        "01099c3164a4fe00000000000000000000000400000000fd00505c18a301000001fb60ea",
     );
-    let (job, run_at_ms, until_ms) = (1 << 90, 1_800_000_000_000, 1_800_086_400_000);
     golden(
-        IdempotencyRecord { job, run_at_ms, until_ms },
+        IdempotencyRecord {
+            job: 1 << 90,
+            state: JobState::Retrying,
+            priority: 2,
+            run_at_ms: 1_800_000_000_000,
+            replaced: Some(7),
+            until_ms: 1_800_086_400_000,
+        },
         "\
-         010a920ca380fe00000000000000000000000400000000fd00505c18a3010000fd00ac821da301\
-         0000",
+         010a5c0d06abfe000000000000000000000004000000000302fd00505c18a30100000107fd00ac\
+         821da3010000",
     );
     golden(
         ResultRecord {
+            queue: "mails".to_owned(),
             kind: "mail".to_owned(),
             priority: 2,
             attempt: 1,
@@ -195,7 +202,7 @@ fn keys_results_and_replays_of_format_1_keep_their_bytes() {
             until_ms: 1_800_003_600_000,
             result: Bytes::from_static(b"{}"),
         },
-        "010bb2f195c0046d61696c0201fd00505c18a3010000fd803e9318a3010000027b7d",
+        "010b450e36bb056d61696c73046d61696c0201fd00505c18a3010000fd803e9318a3010000027b7d",
     );
     golden(
         ReplayRecord {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::store::journal::Journal;
-use crate::store::{Direction, Entry, KeyRange, Scan, Tree, WriteSet};
+use crate::store::{Direction, Entry, KeyRange, Scan, Tree, WriteSet, key};
 
 /// What lies over the database.
 pub(super) struct Over {
@@ -26,6 +26,17 @@ impl Over {
     pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Option<&Option<Bytes>> {
         let moving = self.moving.as_ref();
         self.active.get(tree, key).or_else(|| moving.and_then(|moving| moving.get(tree, key)))
+    }
+
+    /// Keys and values of all pending writes, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.active.bytes() + self.moving.as_ref().map_or(0, |moving| moving.bytes())) as u64
+    }
+
+    /// What the pending writes say of the bytes alive.
+    pub(super) fn live_bytes(&self) -> Option<u64> {
+        let written = self.get(Tree::Meta, key::LIVE_BYTES)?.as_ref()?;
+        Some(u64::from_be_bytes(written.as_ref().try_into().ok()?))
     }
 
     /// The first pending write of a range, from the side that a scan comes from.

@@ -70,6 +70,11 @@ impl Committer {
             .map_err(|reason| self.failure.set(reason))
     }
 
+    /// From now on a failure is one of this store.
+    pub(super) fn belongs_to(&mut self, failure: Arc<Failure>) {
+        self.failure = failure;
+    }
+
     /// Lets go of the database; returns when it can be opened again.
     pub(super) fn close(&mut self) -> Result<()> {
         let Some(Line { orders, answers, database }) = self.line.take() else {

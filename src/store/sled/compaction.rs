@@ -1,40 +1,82 @@
-//! Opening a database whole: made, swapped in, or copied when much of it is dead.
+//! Opening a database whole, and compacting it when much of it is dead.
+//!
+//! # Overview
+//! sled's file hardly ever gets shorter. When it is large against what is alive, that is copied
+//! into a new database (`copying.rs`), which then takes the place of the old one: while opening,
+//! or while the store is in use, by the thread that writes into it. Who reads goes on with the old
+//! one until the new one is there, and a scan to its end.
 //!
 //! # Invariants
 //! - `DIR/sled` is a whole database whenever it exists. A new one is built in `DIR/sled.compact`,
 //!   made durable and then renamed, so a crash leaves nothing half made in its place.
 //! - At every moment of a swap either `DIR/sled` or `DIR/sled.old` holds all that was
 //!   acknowledged: the old one is removed only when the new one's name is durable.
+//!
+//! # Failure handling
+//! A copy that fails is thrown away and the database used as it is. A swap that fails half way
+//! poisons the store; opening puts it right.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use bytes::Bytes;
-
-use super::committer::Committer;
-use super::{Database, Failure, TreeWrites, guarded, sentence, unopened};
-use crate::error::Result;
-use crate::store::Tree;
+use super::copying::{Copying, sync_all};
+use super::{Database, Failure, SledStore, guarded, unopened};
+use crate::error::{Error, Result};
 use crate::store::data_dir::{DataDir, sync_dir};
+use crate::store::space::COPY_BYTES;
+use crate::store::{Store, Tree, key};
 
-/// Where the queue keeps the number of bytes that are alive, as eight bytes, big-endian.
-const LIVE_BYTES_KEY: &[u8] = b"live_bytes";
-/// How many bytes of a copy are committed at a time.
-const COPY_BYTES: usize = 2 << 20;
-
+/// How many bytes of the volume a copy takes for two bytes alive: measured 1.1 to 2.3 for one.
+const COPY_BYTES_FOR_TWO: u64 = 5;
 /// When a database is worth copying.
-pub(super) struct Limits {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// While the volume has room.
+    pub(crate) plenty: Limit,
+    /// When it is nearly full.
+    pub(crate) short: Limit,
+}
+
+/// How large the file may get.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limit {
     /// Bytes on the disk that are never too many.
-    spare_bytes: u64,
+    pub(crate) spare_bytes: u64,
     /// How many times the live bytes may lie on the disk besides.
-    ratio: u64,
+    pub(crate) ratio: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { spare_bytes: 64 << 20, ratio: 4 }
+        Limits {
+            plenty: Limit { spare_bytes: 64 << 20, ratio: 4 },
+            short: Limit { spare_bytes: 16 << 20, ratio: 3 },
+        }
+    }
+}
+
+impl Limit {
+    fn exceeded(self, disk_bytes: u64, live_bytes: u64) -> bool {
+        disk_bytes > live_bytes.saturating_mul(self.ratio).saturating_add(self.spare_bytes)
+    }
+}
+
+/// The last compaction: the size of the file and what was alive when it ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tried {
+    disk_bytes: u64,
+    live_bytes: u64,
+}
+
+impl Tried {
+    /// While one is going on, there is no use for another.
+    const NOW: Tried = Tried { disk_bytes: u64::MAX / 4, live_bytes: 0 };
+
+    /// True while another one would come to about the same.
+    fn says_no(self, disk_bytes: u64, live_bytes: u64) -> bool {
+        disk_bytes < self.disk_bytes / 2 * 3 && live_bytes >= self.live_bytes / 4 * 3
     }
 }
 
@@ -44,22 +86,17 @@ pub(super) fn is_there(dir: &Path) -> bool {
     current.exists() || old.exists()
 }
 
-impl Limits {
-    fn exceeded(&self, disk_bytes: u64, live_bytes: u64) -> bool {
-        disk_bytes > live_bytes.saturating_mul(self.ratio).saturating_add(self.spare_bytes)
-    }
-}
-
 /// The places of a data directory.
-struct Places {
+#[derive(Clone, Debug)]
+pub(super) struct Places {
     dir: PathBuf,
-    current: PathBuf,
-    new: PathBuf,
+    pub(super) current: PathBuf,
+    pub(super) new: PathBuf,
     old: PathBuf,
 }
 
 impl Places {
-    fn of(dir: &Path) -> Places {
+    pub(super) fn of(dir: &Path) -> Places {
         Places {
             dir: dir.to_owned(),
             current: dir.join("sled"),
@@ -83,7 +120,7 @@ impl Places {
     }
 
     /// Puts the new database, durable already, in the place of the current one.
-    fn swap(&self) -> io::Result<()> {
+    pub(super) fn swap(&self) -> io::Result<()> {
         if self.current.exists() {
             fs::rename(&self.current, &self.old)?;
             sync_dir(&self.dir)?;
@@ -93,9 +130,8 @@ impl Places {
     }
 }
 
-/// Opens the database of a data directory; makes it when there is none, compacts it when much of
-/// it is dead.
-pub(super) fn open(data_dir: &Arc<DataDir>, limits: &Limits) -> Result<Database> {
+/// Opens the database of a data directory; makes it when there is none.
+pub(super) fn open(data_dir: &Arc<DataDir>) -> Result<Database> {
     let places = Places::of(data_dir.path());
     let failed = |error: io::Error| unopened(&places.current, &error.to_string());
     places.settle().map_err(failed)?;
@@ -105,173 +141,130 @@ pub(super) fn open(data_dir: &Arc<DataDir>, limits: &Limits) -> Result<Database>
             .map_err(|reason| unopened(&places.new, &reason))?;
         sync_all(&places.new).and_then(|()| places.swap()).map_err(failed)?;
     }
-    let database = Database::open(&places.current, Some(Arc::clone(data_dir)))?;
-    match worth_compacting(&database, limits) {
-        Some(disk_bytes) => compact(database, disk_bytes, &places, data_dir),
-        None => Ok(database),
-    }
+    Database::open(&places.current, Some(Arc::clone(data_dir)))
 }
 
-/// The bytes on the disk, when they are too many.
-fn worth_compacting(database: &Database, limits: &Limits) -> Option<u64> {
-    let disk_bytes = database.disk_bytes().ok()?;
-    // Most databases are small: their meta tree need not be read.
-    if !limits.exceeded(disk_bytes, 0) {
-        return None;
-    }
-    let live_bytes = guarded(|| {
-        database.tree(Tree::Meta)?.get(LIVE_BYTES_KEY).map_err(|error| sentence(&error))
-    });
-    let live_bytes = u64::from_be_bytes(live_bytes.ok()??.as_ref().try_into().ok()?);
-    limits.exceeded(disk_bytes, live_bytes).then_some(disk_bytes)
-}
-
-/// Copies what is alive, and goes on with the copy. When that fails, with the original.
-#[expect(clippy::disallowed_methods, reason = "only a log line tells how long it took")]
-fn compact(
-    database: Database,
-    disk_bytes: u64,
-    places: &Places,
-    data_dir: &Arc<DataDir>,
-) -> Result<Database> {
-    let started = std::time::Instant::now();
-    tracing::info!(bytes = disk_bytes, "compacting the database");
-    if let Err(error) = copy(&database, &places.new) {
-        tracing::warn!(%error, "the database is used as it is: compacting it failed");
-        // What a failed copy holds in memory does not mind that its files are gone.
-        if let Err(error) = fs::remove_dir_all(&places.new) {
-            tracing::warn!(%error, directory = %places.new.display(), "can't be removed");
+impl SledStore {
+    /// True when the file is too large for what is alive, a copy would fit, and the last one was
+    /// not made for the same. `live_bytes` are what the database says when they are not given.
+    pub(crate) fn is_worth_compacting(&self, live_bytes: Option<u64>) -> bool {
+        let Ok(disk_bytes) = self.disk_bytes() else { return false };
+        // Most databases are small: nothing else need be looked at.
+        if !self.limits.short.exceeded(disk_bytes, 0) {
+            return false;
         }
-        return Ok(database);
+        let limit = match self.space.is_short() {
+            true => self.limits.short,
+            false => self.limits.plenty,
+        };
+        if !limit.exceeded(disk_bytes, 0) {
+            return false;
+        }
+        let Some(live_bytes) = live_bytes.or_else(|| self.live_bytes()) else { return false };
+        let tried = *self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        limit.exceeded(disk_bytes, live_bytes)
+            && !tried.is_some_and(|tried| tried.says_no(disk_bytes, live_bytes))
+            && self.space.at_hand_bytes() >= needed_bytes(live_bytes)
     }
-    let failed = |reason: String| unopened(&places.current, &reason);
-    guarded(|| database.close()).map_err(failed)?;
-    places.swap().map_err(|error| failed(error.to_string()))?;
-    let database = Database::open(&places.current, Some(Arc::clone(data_dir)))?;
-    tracing::info!(
-        from_bytes = disk_bytes,
-        to_bytes = database.disk_bytes().unwrap_or_default(),
-        ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "compacted the database"
-    );
-    Ok(database)
-}
 
-/// Copies every tree into a new database, durable when this returns.
-fn copy(source: &Database, path: &Path) -> Result<()> {
-    let failure = Arc::<Failure>::default();
-    let target = Arc::new(Database::open(path, None)?);
-    let mut committer = Committer::start(target, Arc::clone(&failure))?;
-    let unread = |reason: String| unopened(path, &reason);
-    for name in guarded(|| Ok(source.names())).map_err(unread)? {
-        let mut entries = guarded(|| source.entries(&name)).map_err(unread)?;
-        let mut writes: TreeWrites = (name, Vec::new());
-        let mut bytes = 0;
-        while let Some((key, value)) =
-            guarded(|| entries.next().transpose().map_err(|error| sentence(&error)))
-                .map_err(unread)?
-        {
-            bytes += key.len() + value.len();
-            writes.1.push((key.to_vec(), Some(Bytes::copy_from_slice(&value))));
-            if bytes >= COPY_BYTES {
-                bytes = 0;
-                let next = (writes.0.clone(), Vec::new());
-                committer.commit(vec![std::mem::replace(&mut writes, next)])?;
+    fn live_bytes(&self) -> Option<u64> {
+        let found = self.get(Tree::Meta, key::LIVE_BYTES).ok()??;
+        Some(u64::from_be_bytes(found.as_ref().try_into().ok()?))
+    }
+
+    /// Copies what is alive, and goes on with the copy; when that fails, with what there is.
+    ///
+    /// # Errors
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) when the two could not be swapped.
+    pub(crate) fn compact(&self) -> Result<()> {
+        let Some(mut copying) = self.begin_copy() else { return Ok(()) };
+        loop {
+            match copying.step() {
+                Ok(true) => return self.go_on_with(copying),
+                Ok(false) => {}
+                Err(error) => {
+                    self.give_up_copy(copying, &error);
+                    return Ok(());
+                }
             }
         }
-        committer.commit(vec![writes])?;
     }
-    committer.close()?;
-    sync_all(path).map_err(|error| unopened(path, &error.to_string()))
-}
 
-/// Makes a folder durable with all that is in it.
-fn sync_all(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            sync_all(&entry.path())?;
-        } else {
-            File::open(entry.path())?.sync_all()?;
+    /// Begins a copy; `None` when that fails, which is logged.
+    pub(crate) fn begin_copy(&self) -> Option<Copying> {
+        tracing::info!(
+            bytes = self.disk_bytes().unwrap_or(0),
+            live_bytes = self.live_bytes().unwrap_or(0),
+            "compacting the database"
+        );
+        self.remember(Tried::NOW);
+        let source = self.read(|database| Ok(Arc::clone(database)));
+        let begun =
+            source.and_then(|source| Copying::begin(source, &self.places, self.space.clone()));
+        begun.inspect_err(|_| self.remember(self.as_it_is())).ok()
+    }
+
+    /// Ends a copy that can't go on.
+    pub(crate) fn give_up_copy(&self, copying: Copying, why: &Error) {
+        copying.throw_away(why);
+        self.remember(self.as_it_is());
+    }
+
+    fn as_it_is(&self) -> Tried {
+        Tried {
+            disk_bytes: self.disk_bytes().unwrap_or(0),
+            live_bytes: self.live_bytes().unwrap_or(0),
         }
     }
-    sync_dir(path)
+
+    fn remember(&self, tried: Tried) {
+        *self.tried.lock().unwrap_or_else(PoisonError::into_inner) = Some(tried);
+    }
+
+    /// Puts a finished copy in the place of the database.
+    ///
+    /// # Errors
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) when that failed half way.
+    pub(crate) fn go_on_with(&self, copying: Copying) -> Result<()> {
+        let from_bytes = self.disk_bytes()?;
+        let Some(copied) = copying.finish() else {
+            self.remember(self.as_it_is());
+            return Ok(());
+        };
+        let swapped = self.places.swap();
+        swapped.map_err(|error| self.failure.set(format!("swapping the database: {error}")))?;
+        let mut committer = copied.committer;
+        committer.belongs_to(Arc::clone(&self.failure));
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(data_dir) = database.as_ref().and_then(|old| old.data_dir.get()) {
+            // It has none: it was a copy.
+            let _ = copied.database.data_dir.set(Arc::clone(data_dir));
+        }
+        let old = database.replace(copied.database);
+        drop(database);
+        let mut committer = {
+            let mut current = self.committer.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, committer)
+        };
+        drop(old);
+        // Nothing of the old one is needed any more: that a scan still has it, or that it can't
+        // be closed, is no failure of the store.
+        committer.belongs_to(Arc::<Failure>::default());
+        if let Err(error) = committer.close() {
+            tracing::debug!(%error, "the database before the copy was left as it was");
+        }
+        self.remember(self.as_it_is());
+        let to_bytes = self.disk_bytes()?;
+        self.space.restore();
+        tracing::info!(from_bytes, to_bytes, ms = copied.ms, "compacted the database");
+        Ok(())
+    }
+}
+
+/// What must be at hand before a copy is begun.
+fn needed_bytes(live_bytes: u64) -> u64 {
+    live_bytes.saturating_mul(COPY_BYTES_FOR_TWO) / 2 + COPY_BYTES + COPY_BYTES / 4
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-mod tests {
-    use super::*;
-
-    const LIMITS: Limits = Limits { spare_bytes: 12 << 20, ratio: 4 };
-
-    /// Writes 40 MB of which a hundredth stays alive, and tells so in the meta tree.
-    fn mostly_dead(dir: &Path, tells: bool) {
-        let data_dir = Arc::new(DataDir::open(dir).unwrap());
-        let database = open(&data_dir, &LIMITS).unwrap();
-        let payload = b"payload".to_vec();
-        let key = |number: u32| number.to_be_bytes().to_vec();
-        for round in 0..20 {
-            let new = (0..100).map(|one| (key(round * 100 + one), Some(vec![7; 20_000].into())));
-            database.commit(&[(payload.clone(), new.collect())]).unwrap();
-        }
-        for round in 0..20 {
-            let dead = (0..99).map(|one| (key(round * 100 + one), None));
-            database.commit(&[(payload.clone(), dead.collect())]).unwrap();
-        }
-        if tells {
-            let live_bytes = Bytes::copy_from_slice(&400_000_u64.to_be_bytes());
-            let write = (LIVE_BYTES_KEY.to_vec(), Some(live_bytes));
-            database.commit(&[(b"meta".to_vec(), vec![write])]).unwrap();
-        }
-        database.close().unwrap();
-    }
-
-    fn alive(database: &Database) -> usize {
-        database.entries(b"payload").unwrap().map(Result::unwrap).count()
-    }
-
-    #[test]
-    fn a_mostly_dead_database_is_copied() {
-        let dir = tempfile::tempdir().unwrap();
-        mostly_dead(dir.path(), true);
-        let before = fs::metadata(dir.path().join("sled/db")).unwrap().len();
-        let data_dir = Arc::new(DataDir::open(dir.path()).unwrap());
-        let database = open(&data_dir, &LIMITS).unwrap();
-        let after = database.disk_bytes().unwrap();
-        assert!(after < before / 4, "from {before} to {after} bytes");
-        assert_eq!(alive(&database), 20);
-        assert!(!dir.path().join("sled.old").exists());
-        assert!(!dir.path().join("sled.compact").exists());
-        database.close().unwrap();
-
-        // Nothing is left to gain, and what was copied is there once more.
-        let database = open(&data_dir, &LIMITS).unwrap();
-        assert_eq!(alive(&database), 20);
-        assert!(database.disk_bytes().unwrap() <= after);
-    }
-
-    #[test]
-    fn without_knowing_what_is_alive_nothing_is_copied() {
-        let dir = tempfile::tempdir().unwrap();
-        mostly_dead(dir.path(), false);
-        let data_dir = Arc::new(DataDir::open(dir.path()).unwrap());
-        let database = open(&data_dir, &LIMITS).unwrap();
-        assert_eq!(worth_compacting(&database, &LIMITS), None);
-        assert_eq!(alive(&database), 20);
-    }
-
-    #[test]
-    fn a_copy_that_fails_leaves_the_original_in_use() {
-        let dir = tempfile::tempdir().unwrap();
-        mostly_dead(dir.path(), true);
-        let data_dir = Arc::new(DataDir::open(dir.path()).unwrap());
-        let places = Places::of(dir.path());
-        let database = Database::open(&places.current, Some(Arc::clone(&data_dir))).unwrap();
-        // The copy finds a file where its folder should be.
-        fs::write(&places.new, "").unwrap();
-        let disk_bytes = database.disk_bytes().unwrap();
-        let database = compact(database, disk_bytes, &places, &data_dir).unwrap();
-        assert_eq!(alive(&database), 20);
-    }
-}
+mod tests;

@@ -1,0 +1,162 @@
+//! The thread that moves writes into sled, and compacts it in between.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+
+use super::lost;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::sled::{Copying, SledStore};
+use crate::store::space::Space;
+use crate::store::{Tree, WriteSet, journal};
+
+/// The most bytes of one portion that is moved into sled (its rule 4).
+const PORTION_BYTES: usize = 1 << 20;
+/// The most keys of one portion (the same rule).
+const PORTION_KEYS: usize = 300;
+
+/// What the thread is to do.
+pub(super) enum Order {
+    /// Move these writes into sled, and then give up their journal file.
+    Move { writes: Arc<WriteSet>, number: u64, path: PathBuf },
+    /// Make the reserve again.
+    Restore,
+}
+
+/// The thread that moves writes into sled.
+pub(super) struct Mover {
+    pub(super) orders: Sender<Order>,
+    /// One answer for each move.
+    pub(super) moved: Receiver<Result<()>>,
+    thread: JoinHandle<()>,
+}
+
+impl Mover {
+    pub(super) fn start(sled: Arc<SledStore>, space: Arc<Space>, dir: PathBuf) -> Result<Mover> {
+        let (orders, received) = mpsc::channel();
+        let (tell, moved) = mpsc::channel();
+        let worker = Worker { sled, space, dir, received, tell, copying: None };
+        let thread = std::thread::Builder::new()
+            .name("pulk-mover".to_owned())
+            .spawn(move || worker.run())
+            .map_err(|error| {
+                Error::new(ErrorKind::Storage, format!("no thread can be started: {error}"))
+            })?;
+        Ok(Mover { orders, moved, thread })
+    }
+
+    /// Waits until the thread has ended; gives its last answer, if nobody has taken it.
+    pub(super) fn stop(self) -> Option<Result<()>> {
+        drop(self.orders);
+        // Whether it panicked does not matter any more: what it was to do is in the journal.
+        let _ = self.thread.join();
+        self.moved.try_recv().ok()
+    }
+}
+
+/// The thread's own things.
+struct Worker {
+    sled: Arc<SledStore>,
+    space: Arc<Space>,
+    dir: PathBuf,
+    received: Receiver<Order>,
+    tell: Sender<Result<()>>,
+    /// The copy that a compaction makes; it goes on while there are no orders.
+    copying: Option<Copying>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        loop {
+            let order = match &self.copying {
+                Some(_) => self.received.try_recv(),
+                None => self.received.recv().map_err(|_| TryRecvError::Disconnected),
+            };
+            match order {
+                Ok(Order::Move { writes, number, path }) => {
+                    let done = self.carry_out(&writes, number, path);
+                    if self.tell.send(done).is_err() {
+                        return self.stop_copying();
+                    }
+                    self.space.restore();
+                    // A step for each move at least, however busy the queue is.
+                    self.copy_on();
+                    if self.copying.is_none() && self.sled.is_worth_compacting(None) {
+                        self.copying = self.sled.begin_copy();
+                    }
+                }
+                Ok(Order::Restore) => self.space.restore(),
+                Err(TryRecvError::Empty) => self.copy_on(),
+                Err(TryRecvError::Disconnected) => return self.stop_copying(),
+            }
+        }
+    }
+
+    fn carry_out(&mut self, writes: &WriteSet, number: u64, path: PathBuf) -> Result<()> {
+        let copying = &mut self.copying;
+        let mut failure = None;
+        move_into(&self.sled, writes.iter(), |portion| {
+            if let (Some(copying), None) = (copying.as_mut(), &failure) {
+                failure = copying.follow(portion).err();
+            }
+        })
+        .map_err(|error| Error::new(ErrorKind::Poisoned, error.to_string()))?;
+        if let Some(why) = failure
+            && let Some(copying) = self.copying.take()
+        {
+            self.sled.give_up_copy(copying, &why);
+        }
+        journal::give_up(&self.dir, (number, &path)).map_err(|error| lost(&error))
+    }
+
+    fn copy_on(&mut self) {
+        let Some(mut copying) = self.copying.take() else { return };
+        match copying.step() {
+            Ok(false) => self.copying = Some(copying),
+            // What failed poisons the store: the next move tells of it.
+            Ok(true) => {
+                if let Err(error) = self.sled.go_on_with(copying) {
+                    tracing::error!(%error, "compacting the database failed");
+                }
+            }
+            Err(why) => self.sled.give_up_copy(copying, &why),
+        }
+    }
+
+    fn stop_copying(self) {
+        if let Some(copying) = self.copying {
+            let why = Error::new(ErrorKind::Draining, "the store is being closed");
+            self.sled.give_up_copy(copying, &why);
+        }
+    }
+}
+
+/// Moves writes into sled, in portions, each behind sled's barrier when this returns; `after` sees
+/// each portion that is.
+pub(super) fn move_into<'a>(
+    sled: &SledStore,
+    writes: impl Iterator<Item = (Tree, &'a Vec<u8>, &'a Option<Bytes>)>,
+    mut after: impl FnMut(&WriteSet),
+) -> Result<()> {
+    let (mut portion, mut keys) = (WriteSet::default(), 0);
+    let mut commit = |portion: WriteSet| {
+        sled.commit_all(&portion)?;
+        after(&portion);
+        Ok(())
+    };
+    for (tree, key, value) in writes {
+        match value {
+            Some(value) => portion.put(tree, key.clone(), value.clone()),
+            None => portion.remove(tree, key.clone()),
+        }
+        keys += 1;
+        if keys == PORTION_KEYS || portion.bytes() >= PORTION_BYTES {
+            commit(std::mem::take(&mut portion))?;
+            keys = 0;
+        }
+    }
+    commit(portion)
+}
