@@ -254,3 +254,21 @@ fn a_removed_queue_takes_its_number_along() {
     let newest = node.put(vec![NewJob::new("x").queue("a")]);
     assert!(newest[0].queue() > new[0].queue(), "its number came again after a restart");
 }
+
+#[test]
+fn a_purged_job_is_not_the_oldest_any_more() {
+    let mut node = Node::new();
+    let oldest = |node: &mut Node| {
+        let view = node.with(|state, context| state.queue("default", context.now)).unwrap();
+        view.oldest_ready_at[Priority::Default]
+    };
+    node.put(vec![NewJob::new("x"); 3]);
+    node.commit();
+    assert_eq!(oldest(&mut node), Some(node.now));
+    node.purge_while(of("default"), LOOKS_AT_ONCE, |_| ());
+    assert_eq!(oldest(&mut node), None);
+    node.now = node.now.plus_ms(5_000);
+    node.put(vec![NewJob::new("x"); 3]);
+    node.commit();
+    assert_eq!(oldest(&mut node), Some(node.now));
+}
