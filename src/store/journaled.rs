@@ -149,12 +149,12 @@ impl JournaledStore {
     }
 
     /// Goes on with what gives space back, when no commit comes to do so.
-    fn tidy_up(&self, over: &mut Over, could_restore: bool) -> Result<()> {
-        if could_restore
-            && let Some(mover) = &*self.mover.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            mover.orders.send(Order::Restore).map_err(|_| closed())?;
+    fn tidy_up(&self, over: &mut Over) -> Result<()> {
+        let mover = self.mover.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mover) = mover.as_ref().filter(|_| over.moving.is_none()) {
+            mover.orders.send(Order::TidyUp).map_err(|_| closed())?;
         }
+        drop(mover);
         self.keep_moving(over).inspect_err(|error| over.failure = Some(error.clone()))
     }
 
@@ -222,11 +222,10 @@ impl Store for JournaledStore {
     fn disk_space(&self) -> Result<Option<DiskSpace>> {
         let pending_bytes = self.over().bytes();
         let Some(space) = self.space.now(pending_bytes) else { return Ok(None) };
-        let could_restore = self.space.could_restore(space.free_bytes);
-        if could_restore || self.space.is_full() {
+        if self.space.is_full() || self.space.could_restore(space.free_bytes) {
             let mut over = self.over_mut();
             if over.failure.is_none() && over.journal.is_some() {
-                self.tidy_up(&mut over, could_restore)?;
+                self.tidy_up(&mut over)?;
             }
         }
         Ok(Some(space))

@@ -8,8 +8,8 @@
 //! The ballast is made again once the volume has room.
 //!
 //! # Invariants
-//! - New jobs are taken only while free bytes, ballast and what is allocated behind sled's file
-//!   come to more than the reserve; so whoever fills the rest, what is kept is there.
+//! - New jobs are taken only while free bytes and ballast come to more than the reserve; so
+//!   whoever fills the rest, the ballast is there.
 //! - Only one process touches the ballast: whoever holds the lock of the directory.
 //!
 //! # Failure handling
@@ -20,7 +20,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
@@ -39,7 +39,9 @@ const PLENTY_BYTES: u64 = 256 << 20;
 /// What the ballast leaves free when it is made, so that it is not given up at once.
 const LEFT_FREE_BYTES: u64 = AHEAD_BYTES + (16 << 20);
 /// With less than this, a copy of the database does not go on: the journal needs what there is.
-pub(crate) const COPY_BYTES: u64 = 2 << 20;
+pub(crate) const COPY_BYTES_MIN: u64 = 3 << 20;
+/// What a portion of a copy finds free, when there is so much.
+const COPY_BYTES: u64 = 12 << 20;
 /// Less than this can't be worked with.
 const LEAST_BYTES: u64 = 4 << 20;
 /// How many bytes of the volume a byte of jobs may take at first: once in the journal, which is
@@ -70,8 +72,6 @@ pub(crate) struct Space {
     reserve_bytes: u64,
     /// How long the ballast is; locked while it changes.
     ballast_bytes: Mutex<u64>,
-    /// Allocated behind the end of sled's file when it was last looked at.
-    ahead_bytes: AtomicU64,
     full: AtomicBool,
 }
 
@@ -91,7 +91,6 @@ impl Space {
                 Reserve::AsFound => found,
             },
             ballast_bytes: Mutex::new(found),
-            ahead_bytes: AtomicU64::new(0),
             full: AtomicBool::new(false),
         };
         space.give_up(found.saturating_sub(space.reserve_bytes));
@@ -121,7 +120,7 @@ impl Space {
 
     fn log(&self, full: bool, free_bytes: u64) {
         let (directory, reserve_bytes) = (self.directory.display(), self.reserve_bytes);
-        let kept_bytes = self.kept_bytes();
+        let kept_bytes = *self.ballast();
         if full {
             tracing::warn!(
                 %directory, free_bytes, kept_bytes, reserve_bytes,
@@ -137,11 +136,7 @@ impl Space {
 
     /// Bytes of jobs that fit before the reserve is touched.
     fn room_bytes(&self, free_bytes: u64) -> u64 {
-        (free_bytes + self.kept_bytes()).saturating_sub(self.reserve_bytes) / GROWTH_OF_JOBS
-    }
-
-    fn kept_bytes(&self) -> u64 {
-        *self.ballast() + self.ahead_bytes.load(Ordering::Relaxed)
+        (free_bytes + *self.ballast()).saturating_sub(self.reserve_bytes) / GROWTH_OF_JOBS
     }
 
     /// True when the room is so small that space is worth some work.
@@ -193,7 +188,7 @@ impl Space {
     pub(crate) fn restore(&self) {
         let Some(free_bytes) = self.free_bytes() else { return };
         let mut ballast_bytes = self.ballast();
-        let missing_bytes = self.missing_bytes(*ballast_bytes);
+        let missing_bytes = self.reserve_bytes.saturating_sub(*ballast_bytes);
         let more_bytes = missing_bytes.min(free_bytes.saturating_sub(LEFT_FREE_BYTES));
         if more_bytes == 0 {
             return;
@@ -206,13 +201,8 @@ impl Space {
 
     /// True when a part of the ballast has been given up that could be made again.
     pub(crate) fn could_restore(&self, free_bytes: u64) -> bool {
-        let missing_bytes = self.missing_bytes(*self.ballast());
+        let missing_bytes = self.reserve_bytes.saturating_sub(*self.ballast());
         missing_bytes > 0 && free_bytes >= missing_bytes + LEFT_FREE_BYTES
-    }
-
-    fn missing_bytes(&self, ballast_bytes: u64) -> u64 {
-        let kept_bytes = ballast_bytes + self.ahead_bytes.load(Ordering::Relaxed);
-        self.reserve_bytes.saturating_sub(kept_bytes)
     }
 
     // ---- ahead of sled ----
@@ -238,7 +228,6 @@ impl Space {
                 Err(_) => ahead_bytes = as_far_as_possible(file, found.len(), wanted_bytes),
             }
         }
-        self.ahead_bytes.store(ahead_bytes, Ordering::Relaxed);
         match ahead_bytes + self.at_hand_bytes() < LEAST_BYTES {
             true => Err(self.too_full(AHEAD_BYTES)),
             false => Ok(()),
@@ -250,8 +239,8 @@ impl Space {
     /// # Errors
     /// [`Storage`](ErrorKind::Storage) when too little is left.
     pub(crate) fn see_to_copy(&self) -> Result<()> {
-        if self.at_hand_bytes() < COPY_BYTES {
-            return Err(self.too_full(COPY_BYTES));
+        if self.at_hand_bytes() < COPY_BYTES_MIN {
+            return Err(self.too_full(COPY_BYTES_MIN));
         }
         self.make_room(COPY_BYTES);
         Ok(())

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::lost;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::sled::{Copying, SledStore};
-use crate::store::space::Space;
+use crate::store::space::{AHEAD_BYTES, Space};
 use crate::store::{Tree, WriteSet, journal};
 
 /// The most bytes of one portion that is moved into sled (its rule 4).
@@ -22,8 +22,8 @@ const PORTION_KEYS: usize = 300;
 pub(super) enum Order {
     /// Move these writes into sled, and then give up their journal file.
     Move { writes: Arc<WriteSet>, number: u64, path: PathBuf },
-    /// Make the reserve again.
-    Restore,
+    /// See to space: make the reserve again, compact if it is time.
+    TidyUp,
 }
 
 /// The thread that moves writes into sled.
@@ -81,21 +81,31 @@ impl Worker {
                     if self.tell.send(done).is_err() {
                         return self.stop_copying();
                     }
-                    self.space.restore();
-                    // A step for each move at least, however busy the queue is.
-                    self.copy_on();
-                    if self.copying.is_none() && self.sled.is_worth_compacting(None) {
-                        self.copying = self.sled.begin_copy();
-                    }
+                    self.tidy_up();
                 }
-                Ok(Order::Restore) => self.space.restore(),
+                Ok(Order::TidyUp) => self.tidy_up(),
                 Err(TryRecvError::Empty) => self.copy_on(),
                 Err(TryRecvError::Disconnected) => return self.stop_copying(),
             }
         }
     }
 
+    fn tidy_up(&mut self) {
+        self.space.restore();
+        // A step for each order at least, however many there are.
+        self.copy_on();
+        if self.copying.is_none() && self.sled.is_worth_compacting(None) {
+            self.copying = self.sled.begin_copy();
+        }
+    }
+
     fn carry_out(&mut self, writes: &WriteSet, number: u64, path: PathBuf) -> Result<()> {
+        // What a copy has taken is needed now.
+        if self.space.at_hand_bytes() < AHEAD_BYTES
+            && let Some(copying) = self.copying.take()
+        {
+            self.sled.give_up_copy(copying, &self.space.too_full(AHEAD_BYTES));
+        }
         let copying = &mut self.copying;
         let mut failure = None;
         move_into(&self.sled, writes.iter(), |portion| {

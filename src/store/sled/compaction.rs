@@ -20,12 +20,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::copying::{Copying, sync_all};
 use super::{Database, Failure, SledStore, guarded, unopened};
 use crate::error::{Error, Result};
 use crate::store::data_dir::{DataDir, sync_dir};
-use crate::store::space::COPY_BYTES;
+use crate::store::space::COPY_BYTES_MIN;
 use crate::store::{Store, Tree, key};
 
 /// How many bytes of the volume a copy takes for two bytes alive: measured 1.1 to 2.3 for one.
@@ -63,20 +64,32 @@ impl Limit {
     }
 }
 
-/// The last compaction: the size of the file and what was alive when it ended.
+/// How long after a copy that failed no other is begun, unless less is alive.
+const FAILED_PAUSE: Duration = Duration::from_secs(2);
+
+/// The last compaction.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tried {
-    disk_bytes: u64,
-    live_bytes: u64,
+pub(super) enum Tried {
+    /// It goes on.
+    Now,
+    /// It is done: the size of the file, and what was alive.
+    Done { disk_bytes: u64, live_bytes: u64 },
+    /// It failed, and when.
+    Failed { at: Instant, live_bytes: u64 },
 }
 
 impl Tried {
-    /// While one is going on, there is no use for another.
-    const NOW: Tried = Tried { disk_bytes: u64::MAX / 4, live_bytes: 0 };
-
     /// True while another one would come to about the same.
     fn says_no(self, disk_bytes: u64, live_bytes: u64) -> bool {
-        disk_bytes < self.disk_bytes / 2 * 3 && live_bytes >= self.live_bytes / 4 * 3
+        match self {
+            Tried::Now => true,
+            Tried::Done { disk_bytes: after, live_bytes: then } => {
+                disk_bytes < after / 2 * 3 && live_bytes >= then / 4 * 3
+            }
+            Tried::Failed { at, live_bytes: then } => {
+                at.elapsed() < FAILED_PAUSE && live_bytes >= then / 4 * 3
+            }
+        }
     }
 }
 
@@ -197,24 +210,23 @@ impl SledStore {
             live_bytes = self.live_bytes().unwrap_or(0),
             "compacting the database"
         );
-        self.remember(Tried::NOW);
+        self.remember(Tried::Now);
         let source = self.read(|database| Ok(Arc::clone(database)));
         let begun =
             source.and_then(|source| Copying::begin(source, &self.places, self.space.clone()));
-        begun.inspect_err(|_| self.remember(self.as_it_is())).ok()
+        begun.inspect_err(|_| self.remember_failure()).ok()
     }
 
     /// Ends a copy that can't go on.
     pub(crate) fn give_up_copy(&self, copying: Copying, why: &Error) {
         copying.throw_away(why);
-        self.remember(self.as_it_is());
+        self.remember_failure();
     }
 
-    fn as_it_is(&self) -> Tried {
-        Tried {
-            disk_bytes: self.disk_bytes().unwrap_or(0),
-            live_bytes: self.live_bytes().unwrap_or(0),
-        }
+    #[expect(clippy::disallowed_methods, reason = "how often a failing disk is tried")]
+    fn remember_failure(&self) {
+        let (at, live_bytes) = (Instant::now(), self.live_bytes().unwrap_or(0));
+        self.remember(Tried::Failed { at, live_bytes });
     }
 
     fn remember(&self, tried: Tried) {
@@ -228,7 +240,7 @@ impl SledStore {
     pub(crate) fn go_on_with(&self, copying: Copying) -> Result<()> {
         let from_bytes = self.disk_bytes()?;
         let Some(copied) = copying.finish() else {
-            self.remember(self.as_it_is());
+            self.remember_failure();
             return Ok(());
         };
         let swapped = self.places.swap();
@@ -253,8 +265,9 @@ impl SledStore {
         if let Err(error) = committer.close() {
             tracing::debug!(%error, "the database before the copy was left as it was");
         }
-        self.remember(self.as_it_is());
         let to_bytes = self.disk_bytes()?;
+        let live_bytes = self.live_bytes().unwrap_or(0);
+        self.remember(Tried::Done { disk_bytes: to_bytes, live_bytes });
         self.space.restore();
         tracing::info!(from_bytes, to_bytes, ms = copied.ms, "compacted the database");
         Ok(())
@@ -263,7 +276,7 @@ impl SledStore {
 
 /// What must be at hand before a copy is begun.
 fn needed_bytes(live_bytes: u64) -> u64 {
-    live_bytes.saturating_mul(COPY_BYTES_FOR_TWO) / 2 + COPY_BYTES + COPY_BYTES / 4
+    live_bytes.saturating_mul(COPY_BYTES_FOR_TWO) / 2 + COPY_BYTES_MIN / 3 * 4
 }
 
 #[cfg(test)]

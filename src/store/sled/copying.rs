@@ -22,7 +22,7 @@ use bytes::Bytes;
 use super::committer::Committer;
 use super::compaction::Places;
 use super::{Database, Failure, KeyWrites, guarded, sentence, tree_writes, unopened};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::WriteSet;
 use crate::store::data_dir::sync_dir;
 use crate::store::space::Space;
@@ -147,6 +147,7 @@ fn open_target(
     started: Instant,
     space: Arc<Space>,
 ) -> Result<Copying> {
+    space.see_to_copy()?;
     if path.exists() {
         fs::remove_dir_all(path).map_err(|error| unopened(path, &error.to_string()))?;
     }
@@ -162,8 +163,13 @@ fn open_target(
 }
 
 fn remove(path: &Path, why: &Error) {
-    tracing::warn!(error = %why, "the database is used as it is: compacting it failed");
-    if let Err(error) = fs::remove_dir_all(path) {
+    match why.kind() {
+        ErrorKind::Draining => tracing::info!("compacting ended early: {why}"),
+        _ => tracing::warn!(error = %why, "the database is used as it is: compacting it failed"),
+    }
+    if let Err(error) = fs::remove_dir_all(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
         tracing::warn!(%error, directory = %path.display(), "can't be removed");
     }
 }
