@@ -193,7 +193,7 @@ async fn a_bad_setting_is_named_before_anything_is_touched() {
         ("JOBS_RETRY_BASE_MS", "-1", "JOBS_RETRY_BASE_MS"),
         ("JOBS_RETRY_MAX_MS", "1h", "JOBS_RETRY_MAX_MS"),
         ("JOBS_RETRY_JITTER", "1.5", "JOBS_RETRY_JITTER"),
-        ("JOBS_RETRY_MAX_ATTEMPTS_CRITICAL", "0", "max_attempts of critical"),
+        ("JOBS_RETRY_MAX_ATTEMPTS_CRITICAL", "0", "JOBS_RETRY_MAX_ATTEMPTS_CRITICAL"),
         ("JOBS_RETRY_MAX_ATTEMPTS_DEFAULT", "many", "JOBS_RETRY_MAX_ATTEMPTS_DEFAULT"),
         ("JOBS_SCHEDULER_ENABLED", "perhaps", "JOBS_SCHEDULER_ENABLED"),
         ("QUARKUS_SCHEDULER_ENABLED", "perhaps", "QUARKUS_SCHEDULER_ENABLED"),

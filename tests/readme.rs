@@ -141,7 +141,7 @@ fn the_limits_in_the_readme_are_those_of_the_code() {
         ("claim", format!("{} MiB", pulk::queue::CLAIM_BYTES_MAX >> 20)),
         ("claim", format!("{} s", pulk::queue::CLAIM_WAIT_MS_MAX / 1_000)),
         ("settle", grouped(pulk::queue::SETTLE_MAX)),
-        ("page of dead letters", grouped(pulk::queue::PAGE_MAX)),
+        ("page of jobs or dead letters", grouped(pulk::queue::PAGE_MAX)),
         ("name of a worker", format!("{} bytes", pulk::queue::WORKER_BYTES_MAX)),
         ("queues", grouped(pulk::job::QueueId::MAX as usize)),
     ] {

@@ -70,9 +70,8 @@ pub(super) async fn enqueue(
 /// Enqueue many jobs.
 ///
 /// Up to 10,000 jobs of together 4 MiB in one commit: all of them or none. They may also come as
-/// `application/x-ndjson`, a JSON object on a line for each job; empty lines are passed over. In the
-/// place of a job whose unique key another one holds, and which is to return that one, is the
-/// other's id.
+/// `application/x-ndjson`, a JSON object on a line for each job; empty lines are passed over. Where
+/// a job's unique key is held by another one, and that is to be returned, stands the other's id.
 #[utoipa::path(
     post, path = "/v1/jobs/batch", operation_id = "enqueue_many", tag = "jobs",
     request_body(content(
