@@ -214,6 +214,7 @@ impl Vectors {
             &self.interrupted,
             &self.cancelled,
             &self.expired,
+            &self.expired,
         ];
         for why in Removal::ALL {
             let _ = self.dead_removed.remove_label_values(&[queue, why.as_str()]);
