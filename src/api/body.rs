@@ -134,6 +134,17 @@ impl JsonBody {
     pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         parse(if self.0.is_empty() { b"{}" } else { &self.0 })
     }
+
+    /// Reads the body of a call that would mean everything if it said nothing. It must say so.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), and for an empty body.
+    pub(super) fn parse_said<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        if self.0.is_empty() {
+            return Err(Error::invalid("body", "is empty; send a filter, or {} for all"));
+        }
+        self.parse()
+    }
 }
 
 /// Reads one JSON object.

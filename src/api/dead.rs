@@ -145,7 +145,7 @@ pub(super) async fn purge(
     State(api): State<ApiState>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let PurgeRequest { ids, queue, kind, reason, error, dry_run } = body.parse()?;
+    let PurgeRequest { ids, queue, kind, reason, error, dry_run } = body.parse_said()?;
     let choice = choice(ids, DeadFilter { queue, kind, reason, error })?;
     let purged = api.queue()?.purge_dead_letters(PurgeDead { choice, dry_run }).await?;
     Ok(Json(purged).into_response())
@@ -174,10 +174,10 @@ pub(super) struct ListQuery {
 impl TryFrom<ListQuery> for DeadQuery {
     type Error = Error;
 
-    /// `?queue=` without a value is no filter.
+    /// `?queue=` without a value is no filter; `?reason=` is an error.
     fn try_from(query: ListQuery) -> Result<Self> {
         let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let reason = given(query.reason).map(|text| {
+        let reason = query.reason.map(|text| {
             let mut reasons = DeadReason::ALL.into_iter();
             reasons.find(|reason| reason.as_str().eq_ignore_ascii_case(&text)).ok_or_else(|| {
                 let reasons = DeadReason::ALL.map(DeadReason::as_str).join(", ");

@@ -64,7 +64,7 @@ pub(super) struct ListQuery {
 }
 
 impl ListQuery {
-    /// `?queue=` without a value is no filter.
+    /// `?queue=` without a value is no filter; `?priority=` is an error.
     fn into_query(self) -> Result<JobQuery> {
         Ok(JobQuery {
             queue: given(self.queue),
@@ -89,7 +89,7 @@ pub(super) fn states(value: Option<String>) -> Result<Vec<JobState>> {
 }
 
 pub(super) fn priority(value: Option<String>) -> Result<Option<Priority>> {
-    given(value).map(|value| value.parse()).transpose()
+    value.map(|value| value.parse()).transpose()
 }
 
 /// A page of jobs.
@@ -118,6 +118,8 @@ mod tests {
         assert_eq!(refused.field(), Some("state"));
         assert!(refused.to_string().contains("\"done\""), "{refused}");
         assert_eq!(priority(Some("BULK".to_owned())).unwrap(), Some(Priority::Bulk));
-        assert_eq!(priority(Some("x".to_owned())).unwrap_err().field(), Some("priority"));
+        for odd in ["x", ""] {
+            assert_eq!(priority(Some(odd.to_owned())).unwrap_err().field(), Some("priority"));
+        }
     }
 }

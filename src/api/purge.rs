@@ -11,6 +11,7 @@ use super::body::{PathQueue, QueryOf};
 use super::error::Problem;
 use super::list::{priority, states};
 use super::openapi::{BadCall, Conflict, NotFound, NotReady};
+use crate::error::Error;
 use crate::priority::Priority;
 use crate::queue::{Purge, Purged};
 
@@ -32,6 +33,11 @@ pub(super) async fn purge(
     PathQueue(queue): PathQueue,
     QueryOf(query): QueryOf<PurgeQuery>,
 ) -> Result<Json<PurgeReply>, Problem> {
+    // Whoever says `?state=$state` and has no value for it did not mean to clear the queue.
+    if query.state.as_ref().is_some_and(String::is_empty) {
+        let message = "has no value; name a state, or leave it out for all jobs that wait";
+        return Err(Error::invalid("state", message).into());
+    }
     let (states, priority) = (states(query.state)?, priority(query.priority)?);
     let purged = api.queue()?.purge(Purge { queue, states, priority }).await?;
     Ok(Json(purged.into()))
@@ -64,7 +70,7 @@ pub(super) struct PurgeQuery {
     /// In this state only, or in one of several with commas between them. Running jobs are
     /// cancelled.
     #[param(
-        pattern = "^((scheduled|ready|running|retrying|dead)(,|$))*$",
+        pattern = "^((scheduled|ready|running|retrying|dead)(,|$))+$",
         example = "ready,retrying"
     )]
     state: Option<String>,

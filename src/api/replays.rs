@@ -38,7 +38,7 @@ pub(super) async fn replay_many(
     State(api): State<ApiState>,
     body: JsonBody,
 ) -> Result<Response, Problem> {
-    let request = body.parse::<ReplayManyRequest>()?.into_request()?;
+    let request = body.parse_said::<ReplayManyRequest>()?.into_request()?;
     let told = api.queue()?.replay_many(request).await?;
     let status = if told.replay.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK };
     let reply = ReplayedReply {
