@@ -222,7 +222,10 @@ impl Store for JournaledStore {
     fn disk_space(&self) -> Result<Option<DiskSpace>> {
         let pending_bytes = self.over().bytes();
         let Some(space) = self.space.now(pending_bytes) else { return Ok(None) };
-        if self.space.is_full() || self.space.could_restore(space.free_bytes) {
+        // The last commits may have come while a copy of what was alive before was being made:
+        // nothing but this sees then that another one is worth it.
+        let is_waited_for = self.is_waited_for(&self.over());
+        if self.space.is_full() || self.space.could_restore(space.free_bytes) || is_waited_for {
             let mut over = self.over_mut();
             if over.failure.is_none() && over.journal.is_some() {
                 self.tidy_up(&mut over)?;

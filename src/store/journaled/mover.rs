@@ -130,6 +130,9 @@ impl Worker {
             Ok(true) => {
                 if let Err(error) = self.sled.go_on_with(copying) {
                     tracing::error!(%error, "compacting the database failed");
+                } else if self.sled.is_worth_compacting(None) {
+                    // Much of what it copied was removed meanwhile.
+                    self.copying = self.sled.begin_copy();
                 }
             }
             Err(why) => self.sled.give_up_copy(copying, &why),
