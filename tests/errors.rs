@@ -229,6 +229,34 @@ async fn a_lost_lease_is_a_conflict() {
 }
 
 #[tokio::test]
+async fn what_ends_a_cancelled_job_is_a_conflict_once() {
+    let ground = Ground::new().await;
+    let http = &ground.node.http;
+    for verb in ["ack", "fail", "release"] {
+        http.post("/v1/jobs", r#"{"kind":"cancelled","queue":"other"}"#).await;
+        let claimed = http.post("/v1/claim", r#"{"queues":["other"]}"#).await.json();
+        let token = claimed["jobs"][0]["lease"]["token"].as_str().unwrap().to_owned();
+        let id = token.split('-').next().unwrap();
+        let told = http.call(Method::DELETE, &format!("/v1/jobs/{id}"), "").await.unwrap();
+        assert_eq!((told.status, &told.json()["state"]), (200, &json!("running")));
+        let mut body = json!({"token": token});
+        if verb == "fail" {
+            body["error"] = json!("late");
+        }
+        let path = format!("/v1/jobs/{id}/{verb}");
+        let answer = http.post(&path, body.to_string()).await;
+        assert_problem(&answer, 409, "cancelled", None);
+        let answer = http.post(&path, body.to_string()).await;
+        assert_problem(&answer, 409, "lease_lost", None);
+        let gone = http.get(&format!("/v1/jobs/{id}")).await;
+        assert_problem(&gone, 404, "not_found", None);
+    }
+    let answer = http.call(Method::DELETE, "/v1/queues/other", "").await.unwrap();
+    assert_eq!(answer.status, 204, "{answer:?}");
+    ground.finish().await;
+}
+
+#[tokio::test]
 async fn what_is_too_large_is_refused() {
     let ground = Ground::new().await;
     let http = &ground.node.http;

@@ -9,6 +9,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::clock::{ManualClock, Timestamp};
 use crate::config::StoreKind;
+use crate::store::memory::MemoryStore;
 
 const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
@@ -184,6 +185,55 @@ async fn a_panic_is_a_problem_too() {
     let router =
         Router::new().route("/", get(defect)).layer(CatchPanicLayer::custom(error::panicked));
     let response = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
-    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, usize::MAX).await.unwrap();
+    let body = serde_json::from_slice(&body).unwrap();
+    is_problem(&(parts.status, parts.headers, body), 500, "defect");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_told_to_every_call_from_then_on() {
+    let (store, state) = (MemoryStore::new(), starting());
+    let config = Config { store: StoreKind::Memory, ..Config::default() };
+    let clock = Arc::new(ManualClock::new(Timestamp::from_ms(0)));
+    state.opened(Queue::open_with(config, Arc::new(store.clone()), clock).await.unwrap());
+    let call = async |method: &str, path: &str, body: &str| {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let response = router(state.clone()).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        (parts.status, parts.headers, serde_json::from_slice(&body).unwrap_or_default())
+    };
+    assert_eq!(call("POST", "/v1/jobs", r#"{"kind":"k"}"#).await.0, 201);
+    store.fail_commit(1);
+    for (method, path, body) in [
+        ("POST", "/v1/jobs", r#"{"kind":"k"}"#),
+        ("POST", "/v1/claim", "{}"),
+        ("GET", "/v1/queues", ""),
+        ("DELETE", "/v1/queues/default/jobs", ""),
+    ] {
+        let answer = call(method, path, body).await;
+        is_problem(&answer, 503, "storage_failed");
+        assert!(answer.1.contains_key(header::RETRY_AFTER));
+    }
+    assert_eq!(call("GET", "/q/health/ready", "").await.0, 503);
+    assert_eq!(call("GET", "/q/health/live", "").await.0, 503);
+}
+
+/// Every code is told by some test, by its name.
+#[test]
+fn every_code_is_reached_in_a_test() {
+    let tests = concat!(
+        include_str!("tests.rs"),
+        include_str!("../../tests/errors.rs"),
+        include_str!("../../tests/backpressure.rs"),
+        include_str!("../../tests/connections.rs"),
+        include_str!("../../tests/full_disk/main.rs"),
+        include_str!("../../tests/shutdown.rs"),
+    );
+    for code in error::Code::ALL {
+        let name = format!("\"{}\"", code.name);
+        assert!(tests.contains(&name), "no test expects {name}");
+    }
 }
