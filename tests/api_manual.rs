@@ -4,6 +4,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
     reason = "a test ends at the first surprise"
 )]
 

@@ -80,6 +80,13 @@ impl Draft {
         self.writes.put(tree, key, value);
     }
 
+    /// Writes a record that is kept for its own sake and takes `bytes` with all that belongs to
+    /// it, under a key that holds none yet.
+    pub(crate) fn put_weighed(&mut self, tree: Tree, key: Vec<u8>, value: Bytes, bytes: usize) {
+        self.live_bytes += bytes as u64;
+        self.writes.put(tree, key, value);
+    }
+
     /// Removes a record that carries jobs and takes `bytes`.
     pub(crate) fn remove_live(&mut self, tree: Tree, key: Vec<u8>, bytes: usize) {
         self.live_bytes = self.live_bytes.saturating_sub(bytes as u64);

@@ -12,6 +12,13 @@ use crate::store::codec;
 use crate::store::format::IdempotencyRecord;
 use crate::store::key::{self, Ending};
 
+/// What a key takes, in bytes, with its entry in the expiry tree: many keys of finished jobs would
+/// otherwise look like a file full of nothing, worth compacting at every opening.
+pub(crate) fn weight_bytes(key: &[u8], value: &[u8]) -> usize {
+    const ENTRIES_BYTES: usize = 32;
+    ENTRIES_BYTES + 2 * key.len() + value.len()
+}
+
 impl QueueState {
     /// The answer that the first call with this job's idempotency key got, while it is remembered.
     pub(crate) fn first_answer(
@@ -62,8 +69,7 @@ impl QueueState {
             replaced: answer.replaced.map(JobId::as_u128),
             until_ms: now.plus_ms(limits::IDEMPOTENCY_TTL_MS).as_ms(),
         };
-        self.put_idempotency(queue, idempotency_key, &record);
-        Ok(())
+        self.put_idempotency(queue, idempotency_key, &record)
     }
 
     /// Writes the record of a key with the entry that ends it.
@@ -72,11 +78,24 @@ impl QueueState {
         queue: QueueId,
         idempotency_key: String,
         record: &IdempotencyRecord,
-    ) {
+    ) -> Result<()> {
+        self.remove_idempotency(queue, &idempotency_key)?;
         let entry = key::idempotency(queue, &idempotency_key);
-        self.draft.put(Tree::Unique, entry, codec::encode(record));
+        let value = codec::encode(record);
+        let bytes = weight_bytes(&entry, &value);
+        self.draft.put_weighed(Tree::Unique, entry, value, bytes);
         let until = Timestamp::from_ms(record.until_ms);
         self.put_ending(until, &Ending::Idempotency(queue, idempotency_key), Bytes::new());
+        Ok(())
+    }
+
+    fn remove_idempotency(&mut self, queue: QueueId, idempotency_key: &str) -> Result<()> {
+        let entry = key::idempotency(queue, idempotency_key);
+        if let Some(value) = self.draft.get(Tree::Unique, &entry)? {
+            let bytes = weight_bytes(&entry, &value);
+            self.draft.remove_live(Tree::Unique, entry, bytes);
+        }
+        Ok(())
     }
 
     /// Forgets a key whose time is over.
@@ -88,7 +107,7 @@ impl QueueState {
     ) -> Result<()> {
         let record = self.idempotency_record(queue, idempotency_key)?;
         if record.is_some_and(|record| record.until_ms == moment.as_ms()) {
-            self.draft.remove(Tree::Unique, key::idempotency(queue, idempotency_key));
+            self.remove_idempotency(queue, idempotency_key)?;
         }
         Ok(())
     }

@@ -89,7 +89,7 @@ impl QueueState {
         {
             self.draft.remove(Tree::Expiry, entry);
             record.until_ms = latest.as_ms();
-            self.put_idempotency(queue, idempotency_key, &record);
+            self.put_idempotency(queue, idempotency_key, &record)?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::{JobId, JobState, QueueId};
 use crate::queue::expire::REFILED;
+use crate::queue::idempotency::weight_bytes;
 use crate::queue::recovery::DELIVERIES_AFTER_DAMAGE;
 use crate::store::codec;
 use crate::store::format::{
@@ -78,6 +79,7 @@ impl Census {
                     self.check_holder(entry, &bytes, &carriers);
                 }
                 Some(Named::Idempotency(queue, text)) => {
+                    self.live_bytes += weight_bytes(&entry, &bytes) as u64;
                     match codec::decode::<IdempotencyRecord>(&bytes) {
                         Ok(record) => {
                             let until = Timestamp::from_ms(record.until_ms);
