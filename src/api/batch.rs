@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::body::{JsonBody, at_most, is_lines, parse, read_body};
+use super::body::{JsonBody, is_lines, objects_at_most, parse, read_body};
 use super::error::Problem;
 use super::jobs::JobRequest;
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ impl<S: Send + Sync> FromRequest<S> for BatchBody {
 ]})))]
 pub(super) struct BatchRequest<'a> {
     /// The jobs; together at most 4 MiB.
-    #[serde(borrow, deserialize_with = "at_most::<_, _, { limits::BATCH_JOBS_MAX }>")]
+    #[serde(borrow, deserialize_with = "objects_at_most::<_, _, { limits::BATCH_JOBS_MAX }>")]
     #[schema(min_items = 1, max_items = 10_000)]
     jobs: Vec<JobRequest<'a>>,
 }
@@ -161,7 +161,7 @@ mod tests {
             ("{}", "jobs[1].kind: missing field `kind` at line 3 column 2"),
             ("{\"kind\":\"a\"", "jobs[1]: EOF while parsing an object at line 3 column 11"),
             ("{\"kind\":\"a\"} {}", "jobs[1]: trailing characters at line 3 column 14"),
-            ("[\"a\"]", "jobs[1]: is a list; send an object: {…} (line 3)"),
+            ("[\"a\"]", "jobs[1]: invalid type: sequence, expected an object at line 3 column 0"),
             (
                 "{\"kind\":\"a\",\"delay_ms\":1,\"run_at\":\"2026-01-01T00:00:00Z\"}",
                 "jobs[1].delay_ms: give delay_ms or run_at, not both (line 3)",

@@ -11,7 +11,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::{DeserializeOwned, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use utoipa::IntoParams;
 
@@ -152,14 +153,10 @@ impl JsonBody {
 /// # Errors
 /// As [`JsonBody::parse`].
 pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
-    // A list would be taken for the members of a struct in their order.
-    if text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
-        return Err(Error::invalid("body", "is a list; send an object: {…}"));
-    }
-    serde_json::from_slice(text).map_err(|reason| {
+    serde_json::from_slice(text).map(|Object(value)| value).map_err(|reason| {
         // Only the bad body pays for knowing where it is bad.
         let mut deserializer = serde_json::Deserializer::from_slice(text);
-        match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
+        match serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer) {
             Err(placed) => misread(&placed.path().to_string(), &placed.inner().to_string()),
             Ok(_) => misread(".", &reason.to_string()),
         }
@@ -187,6 +184,30 @@ fn misread(path: &str, message: &str) -> Error {
         _ => outer.to_owned(),
     };
     Error::invalid(field, message)
+}
+
+/// A JSON object. A derived type would also take a list, for its members in their order, which
+/// nobody means.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> std::result::Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData)).map(Object)
+    }
 }
 
 /// A list of at most `MOST` items; a longer one is refused before it is read to its end.
@@ -223,6 +244,18 @@ where
     }
 
     deserializer.deserialize_seq(Items::<T, MOST>(PhantomData))
+}
+
+/// A list of at most `MOST` objects.
+pub(super) fn objects_at_most<'de, D, T, const MOST: usize>(
+    deserializer: D,
+) -> std::result::Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let objects = at_most::<D, Object<T>, MOST>(deserializer)?;
+    Ok(objects.into_iter().map(|Object(item)| item).collect())
 }
 
 /// The job's id in the path.
@@ -305,7 +338,7 @@ mod tests {
     #[expect(dead_code, reason = "only whether it can be read matters")]
     struct Outer {
         kind: String,
-        #[serde(default, deserialize_with = "at_most::<_, _, 2>")]
+        #[serde(default, deserialize_with = "objects_at_most::<_, _, 2>")]
         list: Vec<Inner>,
     }
 
@@ -327,6 +360,8 @@ mod tests {
             (r#"{"kind":"a","kind":"b"}"#, "kind"),
             (r#"{"kind":"a","unique":{"key":"k"}}"#, "unique"),
             (r#"{"kind":"a","list":{}}"#, "list"),
+            (r#"["a",[]]"#, "body"),
+            (r#"{"kind":"a","list":[[1,null]]}"#, "list[0]"),
             (r#"{"kind":"a","list":[{},{"base_ms":-1}]}"#, "list[1].base_ms"),
             (r#"{"kind":"a","list":[{"base_ms":1.5}]}"#, "list[0].base_ms"),
             (r#"{"kind":"a","list":[{},{"other":1}]}"#, "list[1].other"),

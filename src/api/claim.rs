@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::ApiState;
-use super::body::{JsonBody, at_most};
+use super::body::{JsonBody, objects_at_most};
 use super::error::Problem;
 use super::job_reply::payload_fields;
 use super::openapi::{BadBody, NotReady, QueueFull};
@@ -74,11 +74,11 @@ struct ClaimRequest<'a> {
     #[schema(max_length = 64)]
     worker: Option<String>,
     /// Jobs that are done; together with `fails` 1,000 at most.
-    #[serde(borrow, deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    #[serde(borrow, deserialize_with = "objects_at_most::<_, _, SETTLE_ITEMS_MAX>")]
     #[schema(max_items = 1000)]
     acks: Vec<AckItem<'a>>,
     /// Jobs that failed.
-    #[serde(deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    #[serde(deserialize_with = "objects_at_most::<_, _, SETTLE_ITEMS_MAX>")]
     #[schema(max_items = 1000)]
     fails: Vec<FailItem>,
 }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::ApiState;
-use super::body::{JsonBody, PathId, QueryOf, at_most};
+use super::body::{JsonBody, Object, PathId, QueryOf, at_most};
 use super::error::Problem;
 use super::job_reply::JobReply;
 use super::jobs::{RetryRequest, payload};
@@ -236,7 +236,7 @@ struct EditRequest<'a> {
     /// How long to wait between attempts; null for the configured policy.
     #[serde(default, deserialize_with = "even_null")]
     #[schema(value_type = Option<RetryRequest>)]
-    retry: Option<Option<RetryRequest>>,
+    retry: Option<Option<Object<RetryRequest>>>,
     /// How long one attempt may take, in milliseconds, 7 days at most; null for as long as it
     /// likes.
     #[serde(default, deserialize_with = "even_null")]
@@ -255,7 +255,7 @@ impl EditRequest<'_> {
             headers: self.headers,
             max_attempts: self.max_attempts,
             max_interruptions: self.max_interruptions,
-            retry: self.retry.map(|retry| retry.map(|retry| retry.over(configured))),
+            retry: self.retry.map(|retry| retry.map(|Object(retry)| retry.over(configured))),
             timeout_ms: self.timeout_ms,
         })
     }

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::ApiState;
 use super::batch::{Batch, BatchBody, BatchRequest};
-use super::body::{JsonBody, PathId};
+use super::body::{JsonBody, Object, PathId};
 use super::error::Problem;
 use super::job_reply::FoundReply;
 use super::openapi::{BadBody, BadCall, Conflict, NoRoom, NotFound, NotReady};
@@ -195,7 +195,8 @@ pub(super) struct JobRequest<'a> {
     #[schema(maximum = 1000)]
     max_interruptions: Option<u32>,
     /// How long to wait between attempts.
-    retry: Option<RetryRequest>,
+    #[schema(value_type = Option<RetryRequest>)]
+    retry: Option<Object<RetryRequest>>,
     /// How long one attempt may take, in milliseconds, 7 days at most; longer is a failure.
     #[schema(minimum = 1, maximum = 604_800_000)]
     timeout_ms: Option<u64>,
@@ -204,7 +205,8 @@ pub(super) struct JobRequest<'a> {
     #[schema(minimum = 1, maximum = 316_224_000_000_u64)]
     expires_in_ms: Option<u64>,
     /// A key that one job of the queue holds at a time.
-    unique: Option<UniqueRequest>,
+    #[schema(value_type = Option<UniqueRequest>)]
+    unique: Option<Object<UniqueRequest>>,
     /// Names and values for the worker beside the payload: at most 32, together 4 KiB.
     #[serde(default)]
     headers: BTreeMap<String, String>,
@@ -283,10 +285,10 @@ impl JobRequest<'_> {
             run_at: run_at(self.delay_ms, self.run_at)?,
             max_attempts: self.max_attempts,
             max_interruptions: self.max_interruptions,
-            retry: self.retry.map(|retry| retry.over(configured)),
+            retry: self.retry.map(|Object(retry)| retry.over(configured)),
             timeout_ms: self.timeout_ms,
             headers: self.headers,
-            unique: self.unique.map(UniqueRequest::into_unique),
+            unique: self.unique.map(|Object(unique)| unique.into_unique()),
             expires_in_ms: self.expires_in_ms,
             idempotency_key: None,
         })
@@ -404,6 +406,8 @@ mod tests {
         assert_eq!(refused(r#"{"kind":"k","max_attempts":1e3}"#), "max_attempts");
         assert_eq!(refused(r#"{"kind":"k","retry":{"jitter":"x"}}"#), "retry.jitter");
         assert_eq!(refused(r#"{"kind":"k","retry":{"factor":2}}"#), "retry.factor");
+        assert_eq!(refused(r#"{"kind":"k","retry":[1,2,0.5]}"#), "retry");
+        assert_eq!(refused(r#"{"kind":"k","unique":["key"]}"#), "unique");
         assert_eq!(refused(r#"{"kind":"k","run_at":"tomorrow"}"#), "run_at");
         assert_eq!(
             refused(r#"{"kind":"k","delay_ms":1,"run_at":"2026-01-01T00:00:00Z"}"#),

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::ApiState;
-use super::body::{JsonBody, PathId, at_most};
+use super::body::{JsonBody, PathId, objects_at_most};
 use super::error::{Problem, code};
 use super::openapi::{BadBody, LeaseLost, LeaseOver, NotReady};
 use crate::clock::Timestamp;
@@ -223,11 +223,11 @@ struct ReleaseRequest {
 })))]
 struct SettleRequest<'a> {
     /// Jobs that are done; together with `fails` 1,000 at most.
-    #[serde(borrow, default, deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    #[serde(borrow, default, deserialize_with = "objects_at_most::<_, _, SETTLE_ITEMS_MAX>")]
     #[schema(max_items = 1000)]
     acks: Vec<AckItem<'a>>,
     /// Jobs that failed.
-    #[serde(default, deserialize_with = "at_most::<_, _, SETTLE_ITEMS_MAX>")]
+    #[serde(default, deserialize_with = "objects_at_most::<_, _, SETTLE_ITEMS_MAX>")]
     #[schema(max_items = 1000)]
     fails: Vec<FailItem>,
 }
