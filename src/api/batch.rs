@@ -1,11 +1,10 @@
 //! The bodies that a batch may have: one JSON object, or a line of JSON for each job.
 
 use axum::extract::{FromRequest, Request};
-use bytes::Bytes;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::body::{JsonBody, is_lines, objects_at_most, parse, read_body};
+use super::body::{JsonBody, WholeBody, is_lines, objects_at_most, parse, read_body};
 use super::error::Problem;
 use super::jobs::JobRequest;
 use crate::error::{Error, Result};
@@ -16,17 +15,17 @@ use crate::retry::RetryPolicy;
 #[derive(Debug)]
 pub(super) enum BatchBody {
     Json(JsonBody),
-    Lines(Bytes),
+    Lines(WholeBody),
 }
 
 impl<S: Send + Sync> FromRequest<S> for BatchBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let (headers, bytes) = read_body(request).await?;
+        let (headers, body) = read_body(request).await?;
         match is_lines(&headers)? {
-            true => Ok(BatchBody::Lines(bytes)),
-            false => JsonBody::checked(&headers, bytes).map(BatchBody::Json),
+            true => Ok(BatchBody::Lines(body)),
+            false => JsonBody::checked(&headers, body).map(BatchBody::Json),
         }
     }
 }
@@ -71,7 +70,7 @@ impl BatchBody {
                 });
                 Ok(Batch { jobs: jobs.collect::<Result<_>>()?, places: Places::default() })
             }
-            BatchBody::Lines(text) => lines(text, configured),
+            BatchBody::Lines(body) => lines(&body.bytes, configured),
         }
     }
 }
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Batch> {
-        BatchBody::Lines(Bytes::copy_from_slice(text.as_bytes())).read(&RetryPolicy::default())
+        BatchBody::Lines(text.into()).read(&RetryPolicy::default())
     }
 
     #[track_caller]

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::IntoParams;
 
 use super::BODY_BYTES_MAX;
@@ -26,21 +27,36 @@ use crate::job::JobId;
 /// it still sends may find its connection broken, and never read the answer.
 const DISCARDED_BYTES_MAX: usize = 4 * BODY_BYTES_MAX;
 
+/// A body of more bytes than this needs room among the large ones. Smaller ones never wait: all
+/// connections together can't send more of them than the node has memory for.
+const SMALL_BODY_BYTES: usize = 64 << 10;
+/// Bytes of large bodies that may be in memory at once; who sends one more is read from when an
+/// earlier one is done with.
+const LARGE_BODIES_BYTES: usize = 128 << 20;
+static LARGE_BODIES: Semaphore = Semaphore::const_new(LARGE_BODIES_BYTES);
+
+/// A whole body, with its place among the large ones if it is one.
+#[derive(Debug)]
+pub(super) struct WholeBody {
+    pub(super) bytes: Bytes,
+    _room: Option<SemaphorePermit<'static>>,
+}
+
 /// The bytes of a JSON body.
 #[derive(Debug)]
-pub(super) struct JsonBody(Bytes);
+pub(super) struct JsonBody(WholeBody);
 
 impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let (headers, bytes) = read_body(request).await?;
-        JsonBody::checked(&headers, bytes)
+        let (headers, body) = read_body(request).await?;
+        JsonBody::checked(&headers, body)
     }
 }
 
 /// The headers of a request and its whole body, whatever is in it.
-pub(super) async fn read_body(request: Request) -> Result<(HeaderMap, Bytes), Problem> {
+pub(super) async fn read_body(request: Request) -> Result<(HeaderMap, WholeBody), Problem> {
     let (parts, mut body) = request.into_parts();
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -51,14 +67,34 @@ pub(super) async fn read_body(request: Request) -> Result<(HeaderMap, Bytes), Pr
         }
         return Err(Problem::body_too_large());
     }
+    // A body that does not say its length may turn out to be of any.
+    let room = room_for(body.size_hint().upper().unwrap_or(BODY_BYTES_MAX as u64)).await;
     match Limited::new(&mut body, BODY_BYTES_MAX).collect().await {
-        Ok(collected) => Ok((parts.headers, collected.to_bytes())),
+        Ok(collected) => {
+            let bytes = collected.to_bytes();
+            let _room = room.and_then(|room| shrunk(room, bytes.len()));
+            Ok((parts.headers, WholeBody { bytes, _room }))
+        }
         Err(reason) if reason.is::<LengthLimitError>() => {
             discard(body).await;
             Err(Problem::body_too_large())
         }
         Err(reason) => Err(interrupted(&*reason)),
     }
+}
+
+async fn room_for(bytes: u64) -> Option<SemaphorePermit<'static>> {
+    if bytes <= SMALL_BODY_BYTES as u64 {
+        return None;
+    }
+    // It is never closed, so this never fails.
+    LARGE_BODIES.acquire_many(bytes.min(BODY_BYTES_MAX as u64) as u32).await.ok()
+}
+
+/// What is left of the room for a body that came to so many bytes.
+fn shrunk(mut room: SemaphorePermit<'static>, bytes: usize) -> Option<SemaphorePermit<'static>> {
+    drop(room.split(room.num_permits().saturating_sub(bytes)));
+    (bytes > SMALL_BODY_BYTES).then_some(room)
 }
 
 /// What to say when a body can't be read to its end.
@@ -121,11 +157,11 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 
 impl JsonBody {
     /// A body that says, if anything, that it is JSON.
-    pub(super) fn checked(headers: &HeaderMap, bytes: Bytes) -> Result<JsonBody, Problem> {
-        if !bytes.is_empty() {
+    pub(super) fn checked(headers: &HeaderMap, body: WholeBody) -> Result<JsonBody, Problem> {
+        if !body.bytes.is_empty() {
             check_media_type(headers)?;
         }
-        Ok(JsonBody(bytes))
+        Ok(JsonBody(body))
     }
 
     /// Reads the body; an empty one is `{}`. The value may borrow from it.
@@ -133,7 +169,7 @@ impl JsonBody {
     /// # Errors
     /// [`Invalid`](crate::ErrorKind::Invalid), with the path of the field and the line and column.
     pub(super) fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
-        parse(if self.0.is_empty() { b"{}" } else { &self.0 })
+        parse(if self.0.bytes.is_empty() { b"{}" } else { &self.0.bytes })
     }
 
     /// Reads the body of a call that would mean everything if it said nothing. It must say so.
@@ -141,7 +177,7 @@ impl JsonBody {
     /// # Errors
     /// As [`parse`](Self::parse), and for an empty body.
     pub(super) fn parse_said<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
-        if self.0.is_empty() {
+        if self.0.bytes.is_empty() {
             return Err(Error::invalid("body", "is empty; send a filter, or {} for all"));
         }
         self.parse()
@@ -316,9 +352,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryOf<T> {
 }
 
 #[cfg(test)]
+impl From<&str> for WholeBody {
+    fn from(text: &str) -> Self {
+        WholeBody { bytes: Bytes::copy_from_slice(text.as_bytes()), _room: None }
+    }
+}
+
+#[cfg(test)]
 impl From<&str> for JsonBody {
     fn from(text: &str) -> Self {
-        JsonBody(Bytes::copy_from_slice(text.as_bytes()))
+        JsonBody(text.into())
     }
 }
 
@@ -389,5 +432,35 @@ mod tests {
         assert!(check("text/plain").is_err());
         assert!(check("application/x-ndjson").is_err());
         assert!(check("").is_err());
+    }
+
+    /// A body of so many bytes that may keep its length to itself.
+    async fn read(bytes: usize, says_its_length: bool) -> WholeBody {
+        let body = Body::from(vec![b'x'; bytes]);
+        let body = match says_its_length {
+            true => body,
+            false => Body::from_stream(body.into_data_stream()),
+        };
+        read_body(Request::new(body)).await.unwrap().1
+    }
+
+    #[tokio::test]
+    async fn large_bodies_wait_for_room_and_small_ones_never_do() {
+        let all = LARGE_BODIES.available_permits();
+        let small = [read(SMALL_BODY_BYTES, true).await, read(1, false).await];
+        assert_eq!(LARGE_BODIES.available_permits(), all, "small ones take none of it");
+        let large = [read(1 << 20, true).await, read(1 << 20, false).await];
+        assert_eq!(LARGE_BODIES.available_permits(), all - (2 << 20));
+        let rest = LARGE_BODIES.acquire_many((all - (2 << 20)) as u32).await.unwrap();
+        let mut waiting = std::pin::pin!(read(1 << 20, true));
+        let polled = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(waiting.as_mut().poll(context).is_pending())
+        });
+        assert!(polled.await, "there was no room left");
+        assert_eq!(read(10, true).await.bytes.len(), 10, "a small one goes by");
+        drop((large, small));
+        assert_eq!(waiting.await.bytes.len(), 1 << 20);
+        drop(rest);
+        assert_eq!(LARGE_BODIES.available_permits(), all);
     }
 }
