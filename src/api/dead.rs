@@ -15,6 +15,7 @@ use super::body::{JsonBody, Object, PathId, QueryOf, at_most};
 use super::error::Problem;
 use super::job_reply::JobReply;
 use super::jobs::{RetryRequest, payload};
+use super::list::given;
 use super::openapi::{BadBody, BadCall, Conflict, DiskFull, NotFound, NotReady};
 use super::queues::Nothing;
 use crate::dead_letter::DeadReason;
@@ -176,7 +177,6 @@ impl TryFrom<ListQuery> for DeadQuery {
 
     /// `?queue=` without a value is no filter; `?reason=` is an error.
     fn try_from(query: ListQuery) -> Result<Self> {
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
         let reason = query.reason.map(|text| {
             let mut reasons = DeadReason::ALL.into_iter();
             reasons.find(|reason| reason.as_str().eq_ignore_ascii_case(&text)).ok_or_else(|| {

@@ -77,7 +77,8 @@ impl ListQuery {
     }
 }
 
-fn given(value: Option<String>) -> Option<String> {
+/// `?queue=` says nothing.
+pub(super) fn given(value: Option<String>) -> Option<String> {
     value.filter(|value| !value.is_empty())
 }
 

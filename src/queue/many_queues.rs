@@ -1,5 +1,6 @@
 //! A thousand queues cost no more than one: counted in reads of the store for each command.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +16,7 @@ use crate::priority::Priority;
 use crate::queue::Claim;
 use crate::queue::plan::Plan;
 use crate::queue::state::{Context, QueueState};
+use crate::store::key::LaneId;
 use crate::store::memory::MemoryStore;
 use crate::store::{Direction, KeyRange, Scan, Store, Tree, WriteSet};
 
@@ -184,4 +186,30 @@ fn what_is_short_of_bytes_sheds_bulk_first_and_critical_last() {
         });
         assert_eq!(outcomes, expected, "at {percent} %");
     }
+}
+
+#[test]
+fn a_job_wakes_only_claims_that_may_take_it() {
+    let node = Node::with_queues(3, Config::default());
+    let lane = |queue: &str, priority: Priority| LaneId {
+        priority,
+        queue: node.state.queues.by_name[queue],
+    };
+    let claim = |queues: &[&str], priorities: &[Priority]| Claim {
+        queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),
+        priorities: priorities.to_vec(),
+        ..Claim::default()
+    };
+    let became_ready = [lane("queue-0", Priority::High), lane("queue-1", Priority::Bulk)].into();
+    let wakes = |queues: &[&str], priorities: &[Priority]| {
+        node.state.concerns(&claim(queues, priorities), &became_ready)
+    };
+    assert!(wakes(&[], &[]));
+    assert!(wakes(&[], &[Priority::Low, Priority::Bulk]));
+    assert!(wakes(&["queue-2", "queue-1"], &[]));
+    assert!(wakes(&["queue-1"], &[Priority::Bulk]));
+    assert!(!wakes(&[], &[Priority::Default]));
+    assert!(!wakes(&["queue-2", "nobody"], &[]));
+    assert!(!wakes(&["queue-1"], &[Priority::High]), "that one is in another queue");
+    assert!(!node.state.concerns(&claim(&[], &[]), &BTreeSet::new()));
 }
