@@ -30,7 +30,7 @@ pub async fn a_job_that_nobody_starts_in_time_is_dead(queue: &Harness) {
 }
 
 pub async fn a_job_that_was_started_never_expires(queue: &Harness) {
-    let ids = queue.enqueue_many(vec![NewJob::new("mail").expires_in_ms(400); 4]).await.unwrap();
+    let ids = queue.enqueue_many(vec![NewJob::new("mail").expires_in_ms(2_000); 4]).await.unwrap();
     let mut tokens = Vec::new();
     for id in &ids {
         let job = queue.take("default").await;
@@ -41,7 +41,7 @@ pub async fn a_job_that_was_started_never_expires(queue: &Harness) {
     queue.release(tokens[1], Some(100)).await.unwrap();
     let again = queue.take("default").await;
     queue.fail_once(&again, Some(100)).await;
-    queue.until(ids[3].born_at().plus_ms(401)).await;
+    queue.until(ids[3].born_at().plus_ms(2_001)).await;
     for id in [ids[0], ids[1]] {
         assert_eq!(queue.job(id).await.unwrap().expires_at, None);
         assert_eq!(state_of(queue, id).await, Some(JobState::Ready), "{id}");
@@ -61,10 +61,10 @@ pub async fn a_replayed_job_that_expired_expires_no_more(queue: &Harness) {
 }
 
 pub async fn what_expired_meanwhile_is_dead_when_opened(queue: &mut Harness) {
-    let ids = queue.enqueue_many(vec![NewJob::new("mail").expires_in_ms(700); 3]).await.unwrap();
+    let ids = queue.enqueue_many(vec![NewJob::new("mail").expires_in_ms(2_500); 3]).await.unwrap();
     let token = queue.take("default").await.token;
     let kept = queue.put(NewJob::new("mail").queue("kept").expires_in_ms(60_000)).await;
-    queue.restart_after(ids[2].born_at().plus_ms(701)).await;
+    queue.restart_after(ids[2].born_at().plus_ms(2_501)).await;
     for id in &ids[1..] {
         assert_expired(queue, *id).await;
     }

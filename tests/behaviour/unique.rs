@@ -95,10 +95,10 @@ pub async fn a_key_is_free_when_its_job_is_dead_or_its_time_is_over(queue: &Harn
     queue.replay(dead).await.unwrap();
     assert_eq!(self::refused(queue, reject("a")).await, dead);
 
-    let short = NewJob::new("report").queue("short").unique(Unique::new("b").ttl_ms(400));
+    let short = NewJob::new("report").queue("short").unique(Unique::new("b").ttl_ms(2_000));
     let first = queue.put(short.clone()).await;
     assert_eq!(self::refused(queue, short.clone()).await, first);
-    queue.until(first.born_at().plus_ms(400)).await;
+    queue.until(first.born_at().plus_ms(2_000)).await;
     let second = queue.put(short.clone()).await;
     // The first goes on, and its end does not free what is the second's.
     let token = queue.take("short").await.token;
