@@ -110,16 +110,45 @@ impl Engine {
                     return;
                 }
             };
-            let closing = match catch_unwind(AssertUnwindSafe(|| self.group(first))) {
-                Ok(Ok(closing)) => closing,
-                Ok(Err(error)) => return self.fail(error),
-                Err(panic) => return self.fail(panic_error(&*panic)),
-            };
-            if let Some(reply) = closing {
+            match self.turn(first) {
+                Turn::Done => {}
+                Turn::Closed => return,
+                Turn::Failed(error) => {
+                    while let Ok(message) = self.messages.recv() {
+                        self.refuse(message, &error);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One group of what is there, for an engine without a thread of its own; waits for nothing.
+    pub(crate) fn turn_now(&mut self) -> Turn {
+        let first = self.messages.try_recv().ok();
+        self.turn(first)
+    }
+
+    /// When there is something to do without a message; the present moment or an earlier one
+    /// when it is now.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        if self.more_to_do || !self.carried_over.is_empty() {
+            return Some(self.clock.now());
+        }
+        self.state.next_due().into_iter().chain(self.claims.next_deadline()).min()
+    }
+
+    /// One group, and the end of the store if that was asked for.
+    fn turn(&mut self, first: Option<Message>) -> Turn {
+        match catch_unwind(AssertUnwindSafe(|| self.group(first))) {
+            Ok(Ok(None)) => Turn::Done,
+            Ok(Ok(Some(reply))) => {
                 let closed = self.close_store();
                 drop(reply.send(closed));
-                return;
+                Turn::Closed
             }
+            Ok(Err(error)) => Turn::Failed(self.fail(error)),
+            Err(panic) => Turn::Failed(self.fail(panic_error(&*panic))),
         }
     }
 
@@ -134,8 +163,7 @@ impl Engine {
                 Err(TryRecvError::Disconnected) => Err(Gone),
             };
         }
-        let due = self.state.next_due().into_iter().chain(self.claims.next_deadline()).min();
-        let sleep = match due {
+        let sleep = match self.next_due() {
             Some(due) => Duration::from_millis(due.ms_since(self.clock.now())).min(SLEEP_MAX),
             None => SLEEP_MAX,
         };
@@ -265,8 +293,8 @@ impl Engine {
         }
     }
 
-    /// Answers everybody with the failure, now and until the last handle is gone (E2).
-    fn fail(mut self, error: Error) {
+    /// Answers everybody with the failure, and gives it: nothing else is answered from now on (E2).
+    fn fail(&mut self, error: Error) -> Error {
         tracing::error!("the queue stopped: {error}");
         let error = match error.kind() {
             ErrorKind::Poisoned => error,
@@ -277,20 +305,32 @@ impl Engine {
             work.answer(Some(&error));
         }
         self.claims.fail(&error);
-        while let Ok(message) = self.messages.recv() {
-            match message {
-                Message::Work(work) => work.answer(Some(&error)),
-                Message::Claim(call) => call.fail(&error),
-                Message::Drain(reply) => {
-                    let _ = reply.send(());
-                }
-                Message::Close(reply) => {
-                    drop(self.close_store());
-                    drop(reply.send(Err(error.clone())));
-                }
+        error
+    }
+
+    fn refuse(&mut self, message: Message, error: &Error) {
+        match message {
+            Message::Work(work) => work.answer(Some(error)),
+            Message::Claim(call) => call.fail(error),
+            Message::Drain(reply) => {
+                let _ = reply.send(());
+            }
+            Message::Close(reply) => {
+                drop(self.close_store());
+                drop(reply.send(Err(error.clone())));
             }
         }
     }
+}
+
+/// What came of a group.
+pub(crate) enum Turn {
+    /// It is on the disk and answered.
+    Done,
+    /// So it is, and the store is closed, as was asked.
+    Closed,
+    /// Everybody was told; only reopening helps.
+    Failed(Error),
 }
 
 type CloseReply = oneshot::Sender<Result<()>>;

@@ -3,12 +3,12 @@
 
 mod dead_letters;
 mod operators;
+mod stepped;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -27,6 +27,8 @@ use crate::queue::{
     SettleOutcome, Snapshot,
 };
 use crate::store::{self, Store};
+
+pub use stepped::{Stepped, Stepper};
 
 /// Bytes of commands that may be under way at once; further callers wait their turn.
 const COMMANDS_BYTES_MAX: usize = 64 << 20;
@@ -84,27 +86,36 @@ impl Queue {
         clock: Arc<dyn Clock>,
     ) -> Result<Queue> {
         config.validate()?;
-        let metrics = Arc::new(Metrics::new(config.store.as_str(), config.max_queues as usize)?);
         #[expect(clippy::disallowed_methods, reason = "where chance enters the queue")]
-        let mut random: StdRng = rand::make_rng();
-        let now = clock.now();
-        let engine_store = store.clone();
-        let mut engine_random = StdRng::from_rng(&mut random);
-        let mut state =
-            blocking(move || QueueState::open(store, config, now, &mut engine_random)).await?;
-        state.tells_details = crate::metrics::wants_details();
-        let opened = Opened { ready_jobs: state.ready_jobs(), at: now };
-        let (messages, inbox) = mpsc::channel();
-        let link = Arc::new(Link { failure: watch::Sender::new(None), metrics });
-        let engine = Engine::new(state, engine_store, clock, random, inbox, link.clone());
+        let random: StdRng = rand::make_rng();
+        let (queue, engine) =
+            blocking(move || Self::assemble(config, store, clock, random)).await?;
         std::thread::Builder::new()
             .name("pulk-writer".to_owned())
             .spawn(move || engine.run())
             .map_err(|reason| {
                 Error::new(ErrorKind::Storage, format!("no thread for the writer: {reason}"))
             })?;
+        Ok(queue)
+    }
+
+    /// The handle and the engine, which does nothing yet.
+    fn assemble(
+        config: Config,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        mut random: StdRng,
+    ) -> Result<(Queue, Engine)> {
+        let metrics = Arc::new(Metrics::new(config.store.as_str(), config.max_queues as usize)?);
+        let now = clock.now();
+        let mut state = QueueState::open(store.clone(), config, now, &mut random)?;
+        state.tells_details = crate::metrics::wants_details();
+        let opened = Opened { ready_jobs: state.ready_jobs(), at: now };
+        let (messages, inbox) = mpsc::channel();
+        let link = Arc::new(Link { failure: watch::Sender::new(None), metrics });
+        let engine = Engine::new(state, store, clock, random, inbox, link.clone());
         let budget = Arc::new(Semaphore::new(COMMANDS_BYTES_MAX));
-        Ok(Queue { messages, budget, link, draining: Arc::default(), opened })
+        Ok((Queue { messages, budget, link, draining: Arc::default(), opened }, engine))
     }
 
     /// What was found at opening.

@@ -20,7 +20,7 @@ pub mod memory;
 pub mod sled;
 mod space;
 
-pub use journaled::JournaledStore;
+pub use journaled::{JournaledStore, Sizes};
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -53,16 +53,19 @@ pub struct JournaledStore {
     file_bytes_full: u64,
 }
 
-/// What tests have smaller.
-#[derive(Clone, Copy)]
-struct Sizes {
-    file_bytes_full: u64,
-    limits: Limits,
+/// How large the files may get before something is done about it. The defaults were measured; the
+/// tests have them smaller, so that a short history meets it all.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// A journal file of so many bytes is moved into sled; one with nothing in it has as many.
+    pub journal_file_bytes: u64,
+    /// When sled's file is compacted.
+    pub compaction: Limits,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Sizes { file_bytes_full: FILE_BYTES_FULL, limits: Limits::default() }
+        Sizes { journal_file_bytes: FILE_BYTES_FULL, compaction: Limits::default() }
     }
 }
 
@@ -85,12 +88,20 @@ impl JournaledStore {
         Self::open_with(dir, Reserve::Bytes(reserve_bytes), Sizes::default())
     }
 
+    /// The same with other sizes than the defaults.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_sizes(dir: &Path, reserve_bytes: u64, sizes: Sizes) -> Result<JournaledStore> {
+        Self::open_with(dir, Reserve::Bytes(reserve_bytes), sizes)
+    }
+
     fn open_with(dir: &Path, reserve: Reserve, sizes: Sizes) -> Result<JournaledStore> {
         let data_dir = Arc::new(DataDir::open(dir)?);
         let space = Space::open(dir, reserve).map_err(|error| unusable(dir, &error))?;
         let space = Arc::new(space);
-        let sled = Arc::new(SledStore::open_in(&data_dir, space.clone(), sizes.limits)?);
-        let journal = empty(dir, &sled, &space, sizes.file_bytes_full)?;
+        let sled = Arc::new(SledStore::open_in(&data_dir, space.clone(), sizes.compaction)?);
+        let journal = empty(dir, &sled, &space, sizes.journal_file_bytes)?;
         let over = Over {
             journal: Some(journal),
             active: WriteSet::default(),
@@ -105,7 +116,7 @@ impl JournaledStore {
             mover: Mutex::new(Some(mover)),
             dir: dir.to_owned(),
             space,
-            file_bytes_full: sizes.file_bytes_full,
+            file_bytes_full: sizes.journal_file_bytes,
         })
     }
 

@@ -49,10 +49,8 @@ use ::sled::transaction::{ConflictableTransactionError, TransactionError, Transa
 use bytes::Bytes;
 
 use self::committer::Committer;
-#[cfg(test)]
-pub(crate) use self::compaction::Limit;
-pub(crate) use self::compaction::Limits;
 use self::compaction::Places;
+pub use self::compaction::{Limit, Limits};
 pub(crate) use self::copying::Copying;
 use super::data_dir::{DataDir, sync_dir};
 use super::space::{Reserve, Space};

@@ -31,7 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn open(dir: &Path) -> JournaledStore {
-    let sizes = Sizes { file_bytes_full: TEST_FILE_BYTES_FULL, ..Sizes::default() };
+    let sizes = Sizes { journal_file_bytes: TEST_FILE_BYTES_FULL, ..Sizes::default() };
     JournaledStore::open_with(dir, Reserve::AsFound, sizes).unwrap()
 }
 
@@ -152,7 +152,7 @@ fn space_comes_back_while_the_store_is_open() {
     const EAGER: Limit = Limit { spare_bytes: 2 << 20, ratio: 4 };
     const VALUE_BYTES: usize = 20_000;
     let limits = Limits { plenty: EAGER, short: EAGER };
-    let sizes = Sizes { file_bytes_full: 100_000, limits };
+    let sizes = Sizes { journal_file_bytes: 100_000, compaction: limits };
     let dir = tempfile::tempdir().unwrap();
     let store = JournaledStore::open_with(dir.path(), Reserve::AsFound, sizes).unwrap();
     let mut model = BTreeMap::new();

@@ -33,20 +33,20 @@ use crate::store::{Store, Tree, key};
 const COPY_BYTES_FOR_TWO: u64 = 5;
 /// When a database is worth copying.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// While the volume has room.
-    pub(crate) plenty: Limit,
+    pub plenty: Limit,
     /// When it is nearly full.
-    pub(crate) short: Limit,
+    pub short: Limit,
 }
 
 /// How large the file may get.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limit {
+pub struct Limit {
     /// Bytes on the disk that are never too many.
-    pub(crate) spare_bytes: u64,
+    pub spare_bytes: u64,
     /// How many times the live bytes may lie on the disk besides.
-    pub(crate) ratio: u64,
+    pub ratio: u64,
 }
 
 impl Default for Limits {
