@@ -9,3 +9,13 @@
     clippy::indexing_slicing,
     reason = "a proof ends at the first surprise"
 )]
+
+pub mod bodies;
+pub mod command;
+pub mod draw;
+pub mod driver;
+pub mod truth;
+
+pub use command::{Answer, Command, Told};
+pub use driver::Driver;
+pub use truth::Truth;

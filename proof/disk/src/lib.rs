@@ -5,6 +5,8 @@
 //!
 //! Nothing here knows of pulk.
 
+pub mod chance;
 pub mod operation;
 
+pub use chance::Chance;
 pub use operation::Operation;
