@@ -25,12 +25,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use world::{Summary, World};
 
 /// Worlds that are run when nobody says how many.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 /// The store is examined after so many steps, and what is seen compared after every one: that
 /// costs less, and misses little.
 const EXAMINE_EVERY: u64 = 4;
 /// What ran with fewer need not have met everything.
-const SEEDS_THAT_MEET_ALL: u64 = 200;
+const SEEDS_THAT_MEET_ALL: u64 = 100;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;

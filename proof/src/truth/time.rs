@@ -151,13 +151,19 @@ impl Truth {
     fn fire_timers(&mut self) {
         let now = self.now;
         let due = self.jobs.iter().filter_map(|(serial, job)| match &job.at {
-            At::Timer(timer) if timer.latest <= now => Some((timer.due, job.id, *serial)),
+            At::Timer(timer) if timer.latest <= now => {
+                Some((timer.due, job.id, *serial, timer.due == timer.latest))
+            }
             _ => None,
         });
         let mut due: Vec<_> = due.collect();
         due.sort();
-        for (_, _, serial) in due {
+        let exact = due.iter().all(|(_, _, _, exact)| *exact);
+        for (_, _, serial, _) in due {
             self.make_ready(serial);
+            if !exact {
+                self.unplaced.insert(serial);
+            }
         }
     }
 
