@@ -29,11 +29,14 @@ impl Lease {
         let latest = now.plus_ms(self.lease_ms);
         let opened = |deadline: Timestamp| deadline.min(latest).max(grace);
         let (in_memory, written) = (opened(self.deadline), opened(self.written.1));
-        let mut least = in_memory.min(written);
+        // Nobody may have looked since the opening before.
+        let before = self.least.unwrap_or((self.started, self.deadline));
+        let mut least = in_memory.min(written).min(opened(before.1));
         if may_step_back {
             least = least.min(latest);
         }
-        let (started, first_started) = (self.started.min(now), self.written.0.min(now));
+        let first_started = self.written.0.min(now);
+        let started = self.started.min(before.0).min(now);
         (self.started, self.deadline) = (first_started, in_memory.max(written));
         let exact = (started, least) == (self.started, self.deadline);
         self.least = (!exact).then_some((started, least));
