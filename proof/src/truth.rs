@@ -130,12 +130,20 @@ pub(crate) struct Lease {
     worker: Option<String>,
     progress: Option<u8>,
     pub(crate) cancelled: bool,
-    /// Start and deadline as they were last written for sure: a clock that steps back, and an
-    /// opening, change them in memory only.
-    written: (Timestamp, Timestamp),
+    written: Written,
     /// After an opening nobody knows which were on the disk: the least that they can be. Looking
     /// tells.
     least: Option<(Timestamp, Timestamp)>,
+}
+
+/// What of a lease may be on the disk. A clock that steps back, and an opening, change it in
+/// memory, and that may be written with the next change of a neighbour, or not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Written {
+    /// The latest that it may be.
+    started: Timestamp,
+    least_deadline: Timestamp,
+    deadline: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq)]
