@@ -46,6 +46,8 @@ pub(crate) use hold;
 
 /// The number of a queue, in the order in which queues were made.
 type QueueNumber = u32;
+/// What an id is ordered by: moment, queue, priority, sequence.
+type Birth = (Timestamp, QueueNumber, Priority, u64);
 
 /// Everything that must be true.
 #[derive(Clone, Debug)]
@@ -99,6 +101,8 @@ pub(crate) struct Job {
     timeout_ms: Option<u64>,
     unique: Option<(String, Option<u64>)>,
     born_at: Timestamp,
+    /// What its id is ordered by, known before the id is.
+    birth: Birth,
     /// When it expires as readers see it, while it can.
     expires_at: Option<Timestamp>,
     /// When it really does: earlier, when the clock stepped back.

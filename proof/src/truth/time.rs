@@ -157,7 +157,7 @@ impl Truth {
         let now = self.now;
         let due = self.jobs.iter().filter_map(|(serial, job)| match &job.at {
             At::Timer(timer) if timer.latest <= now => {
-                Some((timer.due, job.id, *serial, timer.due == timer.latest))
+                Some((timer.due, job.birth, *serial, timer.due == timer.latest))
             }
             _ => None,
         });
@@ -234,7 +234,7 @@ impl Truth {
     fn letters(&self, queue: u32) -> impl Iterator<Item = (Timestamp, u64)> {
         let dead = self.jobs.iter().filter(move |(_, job)| job.queue == queue);
         let dead = dead.filter_map(|(serial, job)| match job.at {
-            At::Dead { died_at, .. } => Some((died_at, job.id, *serial)),
+            At::Dead { died_at, .. } => Some((died_at, job.birth, *serial)),
             _ => None,
         });
         let mut letters: Vec<_> = dead.collect();
