@@ -76,7 +76,11 @@ impl Database {
     }
 
     /// The entries of a tree behind a key, or all of them.
-    pub(super) fn entries_behind(&self, name: &[u8], key: Option<&[u8]>) -> Result<::sled::Iter, String> {
+    pub(super) fn entries_behind(
+        &self,
+        name: &[u8],
+        key: Option<&[u8]>,
+    ) -> Result<::sled::Iter, String> {
         let from = key.map_or(Bound::Unbounded, Bound::Excluded);
         let tree = self.db.open_tree(name).map_err(|error| sentence(&error))?;
         Ok(tree.range::<&[u8], _>((from, Bound::Unbounded)))
@@ -143,8 +147,7 @@ impl Database {
     /// opening looks at all of the log.
     pub(super) fn doubt(&self, reason: &str) {
         let is_damage = reason == CORRUPTED || (reason.starts_with(PANICKED) && !self.has_failed());
-        if is_damage
-            && let Err(error) = self.end().doubt() {
+        if is_damage && let Err(error) = self.end().doubt() {
             tracing::error!(%error, "it can't be written down that the database is damaged");
         }
     }

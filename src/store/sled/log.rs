@@ -83,19 +83,20 @@ pub(super) fn mend(database: &Path, durable_end: u64, extent: Extent) -> Result<
     Ok(mended + usize::from(mended_snapshot) + log.mended)
 }
 
-/// sled's settings hold what we gave it, and nothing else.
+/// sled's settings hold what we gave it, and nothing else: damaged ones are written anew.
 fn mend_settings(path: &Path) -> Result<bool, Trouble> {
-    let text =
-        format!("segment_size: {SEGMENT_BYTES}\nuse_compression: false\nversion: 0.34\n");
+    let text = format!("segment_size: {SEGMENT_BYTES}\nuse_compression: false\nversion: 0.34\n");
     let sum = crc32fast::hash(text.as_bytes()).to_le_bytes();
     let right = [text.as_bytes(), &sum].concat();
     let found = match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         found => found?,
     };
-    let differing = found.iter().zip(&right).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>();
-    if found.len() != right.len() || differing != 1 {
-        // As it should be, or not ours to know: sled says what it thinks of it.
+    let is_whole = found
+        .split_last_chunk::<4>()
+        .is_some_and(|(text, sum)| crc32fast::hash(text).to_le_bytes() == *sum);
+    if is_whole {
+        // When they are not ours, sled says what it thinks of them.
         return Ok(false);
     }
     write_over(path, &right, "sled's settings")?;
@@ -105,8 +106,9 @@ fn mend_settings(path: &Path) -> Result<bool, Trouble> {
 fn write_over(path: &Path, bytes: &[u8], what: &str) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     file.write_all_at(bytes, 0)?;
-    file.sync_data()?;
-    tracing::error!(file = %path.display(), "a flipped bit in {what} was mended");
+    file.set_len(bytes.len() as u64)?;
+    file.sync_all()?;
+    tracing::error!(file = %path.display(), "damage in {what} was mended; look to the disk");
     Ok(())
 }
 
@@ -235,8 +237,9 @@ impl Log<'_> {
                 flipped_bit::flip(rest, bit);
                 self.write(segment.at + at as u64, bit, rest)?;
             } else if segment.start < self.since {
-                let next = (at + 1..bytes.len())
-                    .find(|at| message::whole(bytes.get(*at..).unwrap_or_default(), number).is_some());
+                let next = (at + 1..bytes.len()).find(|at| {
+                    message::whole(bytes.get(*at..).unwrap_or_default(), number).is_some()
+                });
                 let Some(next) = next else { break };
                 at = next;
             } else if self.is_being_written_anew(bytes.get(at..).unwrap_or_default()) {
