@@ -15,13 +15,15 @@ use pulk::queue::{
     StateCounts,
 };
 use pulk::retry::RetryPolicy;
-use pulk::store::JournaledStore;
+use pulk::store::{JournaledStore, Sizes};
 use pulk::{
     Config, ErrorKind, JobId, JobView, NewJob, Payload, Priority, Queue, Result, RunAt, Timestamp,
 };
 
 /// When everything happens.
 pub const NOW_MS: u64 = 1_760_000_000_000;
+/// Small, so that directories are.
+const JOURNAL_FILE_BYTES: u64 = 150_000;
 const DAY_MS: u64 = 24 * 3_600_000;
 const YEAR_MS: u64 = 365 * DAY_MS;
 
@@ -33,7 +35,9 @@ pub async fn open(directory: &Path) -> Result<(Queue, ManualClock)> {
 /// The same at a later time.
 pub async fn open_at(directory: &Path, now: Timestamp) -> Result<(Queue, ManualClock)> {
     let path = directory.to_owned();
-    let store = tokio::task::spawn_blocking(move || JournaledStore::open(&path)).await.unwrap()?;
+    let sizes = Sizes { journal_file_bytes: JOURNAL_FILE_BYTES, ..Sizes::default() };
+    let open = move || JournaledStore::open_with_sizes(&path, 0, sizes);
+    let store = tokio::task::spawn_blocking(open).await.unwrap()?;
     let clock = ManualClock::new(now);
     let config = Config {
         data_dir: directory.to_owned(),
