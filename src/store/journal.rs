@@ -2,8 +2,8 @@
 //!
 //! # Layout
 //! `DIR/journal.N`, N counting up. Each file is a row of entries:
-//! `"pulk" · length of the body u32 · N u64 · crc32 u32 · body`, little-endian; the checksum covers
-//! the length, N and the body. The first entry of a file tells how many bytes the one before it has.
+//! `"pulk" · length of the body u32 · N u64 · crc32 u32 · body`, little-endian; the checksum
+//! covers the length, N and the body. The first entry of a file tells how long the one before is.
 //!
 //! Files are written over, not made anew: one whose writes are all in the trees becomes
 //! `DIR/journal.spare.N`, and that the next one. A sync of bytes that were there already need not

@@ -86,9 +86,7 @@ impl Subject {
         while used(&directory.path().join(newest_journal(directory.path()))) < JOURNAL_BYTES_LEAST {
             queue.enqueue(NewJob::new("last")).await.unwrap();
         }
-        while files().filter(|name| !name.contains("spare")).count() > 1 {
-            tokio::task::yield_now().await;
-        }
+        everything::settle(directory.path()).await;
         (directory, queue, with_results)
     }
 

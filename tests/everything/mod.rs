@@ -240,3 +240,27 @@ pub fn copy(from: &Path, to: &Path) {
         }
     }
 }
+
+/// Waits until no journal file is being moved, so that the files stand still.
+pub async fn settle(directory: &Path) {
+    let is_journal = |name: &str| name.starts_with("journal.") && !name.contains("spare");
+    loop {
+        let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+        if names.filter(|name| is_journal(name.to_str().unwrap())).count() <= 1 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The keys that [`fill`] took are known.
+pub async fn assert_keys_hold(queue: &Queue, life: &str) {
+    let name = format!("kept-{life}");
+    let job = |kind: &str| NewJob::new(kind).queue(&name);
+    for key in ["a", "b", "c"] {
+        let refused = queue.enqueue(job("unique").unique(Unique::new(key))).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict, "{key}");
+    }
+    let again = queue.enqueue(job("idempotent").idempotency_key("once")).await.unwrap();
+    assert!(!again.is_new);
+}
