@@ -13,6 +13,8 @@
 pub(crate) mod codec;
 pub(crate) mod data_dir;
 pub(crate) mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub(crate) mod journal;
 mod journaled;
 pub(crate) mod key;

@@ -29,7 +29,7 @@ use bytes::Bytes;
 
 use super::codec::{self, JournalBody};
 use super::data_dir::sync_dir;
-use super::{Tree, WriteSet};
+use super::{Tree, VALUE_BYTES_MAX, WriteSet};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What every entry begins with.
@@ -233,6 +233,7 @@ fn writes(body: JournalBody) -> Option<WriteSet> {
     for (tree, key, value) in body {
         let tree = Tree::from_number(tree)?;
         match value {
+            Some(value) if value.len() > VALUE_BYTES_MAX => return None,
             Some(value) => writes.put(tree, key.into(), value),
             None => writes.remove(tree, key.into()),
         }
@@ -262,10 +263,13 @@ fn is_torn_end(number: u64, rest: &[u8]) -> bool {
 }
 
 fn encode(number: u64, body: &JournalBody) -> Vec<u8> {
-    let body = codec::encode_journal_body(body);
+    entry(number, &codec::encode_journal_body(body))
+}
+
+fn entry(number: u64, body: &[u8]) -> Vec<u8> {
     let length = (body.len() as u32).to_le_bytes();
-    let sum = checksum(number, length, &body).to_le_bytes();
-    [&MARK[..], &length, &sum, &body].concat()
+    let sum = checksum(number, length, body).to_le_bytes();
+    [&MARK[..], &length, &sum, body].concat()
 }
 
 /// The first entry, and how many bytes lie behind it.
@@ -277,6 +281,26 @@ fn decode(number: u64, bytes: &[u8]) -> Option<(JournalBody, usize)> {
         return None;
     }
     Some((codec::decode_journal_body(body).ok()?, behind.len()))
+}
+
+/// A file with these bodies in its entries, whatever they are.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn file_of(number: u64, bodies: &[&[u8]]) -> Vec<u8> {
+    let length = Bytes::copy_from_slice(&0u64.to_be_bytes());
+    let mut file = encode(number, &vec![(LENGTH_BEFORE, length, None)]);
+    for body in bodies {
+        file.extend(entry(number, body));
+    }
+    file
+}
+
+/// The commits of a file, and where the last whole entry ends.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_entries(number: u64, bytes: &[u8]) -> (Vec<WriteSet>, usize) {
+    let found = read_file(number, bytes);
+    // What opening asks of the rest.
+    is_torn_end(number, bytes.get(found.end..).unwrap_or_default());
+    (found.commits, found.end)
 }
 
 fn checksum(number: u64, length: [u8; 4], body: &[u8]) -> u32 {
@@ -402,6 +426,16 @@ mod tests {
         assert_eq!(read_all(dir.path()).unwrap(), commits(0..9));
         fs::remove_file(dir.path().join("journal.4")).unwrap();
         assert!(read_all(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_value_that_no_commit_has_is_refused() {
+        let value = |bytes| Some(Bytes::from(vec![0; bytes]));
+        let body = |bytes| codec::encode_journal_body(&vec![(0, Bytes::new(), value(bytes))]);
+        let (longest, longer) = (body(VALUE_BYTES_MAX), body(VALUE_BYTES_MAX + 1));
+        let file = file_of(1, &[&longest, &longer]);
+        let (found, end) = read_entries(1, &file);
+        assert_eq!((found.len(), end), (1, file_of(1, &[&longest]).len()));
     }
 
     #[test]
