@@ -2,9 +2,15 @@
 //! calls fail.
 //!
 //! - [`operation`]: what the kernel was asked to do with the files below a directory, in order.
+//! - [`history`], [`image`], [`chance`]: what a power cut may leave of that.
 //!
 //! Nothing here knows of pulk.
 
+pub mod chance;
+pub mod history;
+pub mod image;
 pub mod operation;
 
+pub use chance::Chance;
+pub use history::{Base, History};
 pub use operation::Operation;
