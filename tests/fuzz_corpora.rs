@@ -26,3 +26,8 @@ fn holds_for_every_input(target: &str, body: fn(&[u8])) {
 fn http_requests() {
     holds_for_every_input("http_request", pulk_proof::bodies::http_request);
 }
+
+#[test]
+fn crash_recovery() {
+    holds_for_every_input("crash_recovery", pulk_proof::bodies::crash_recovery);
+}

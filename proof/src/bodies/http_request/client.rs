@@ -8,11 +8,13 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 pub(super) struct Client<'a> {
     stream: DuplexStream,
     left: &'a [u8],
+    /// It sends nothing more.
+    pub(super) has_ended: bool,
 }
 
 impl<'a> Client<'a> {
     pub(super) fn new(stream: DuplexStream, left: &'a [u8]) -> Self {
-        Client { stream, left }
+        Client { stream, left, has_ended: false }
     }
 
     /// Writes and reads what there is; true when something went either way.
@@ -39,7 +41,7 @@ impl<'a> Client<'a> {
 
     /// Sends nothing more.
     pub(super) fn end(&mut self, context: &mut Context<'_>) {
-        self.left = &[];
+        (self.left, self.has_ended) = (&[], true);
         let _ = Pin::new(&mut self.stream).poll_shutdown(context);
     }
 }

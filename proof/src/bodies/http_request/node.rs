@@ -133,10 +133,13 @@ impl Node {
             // Nothing goes on by itself: a group, then time, then the client gives up.
             last = None;
             self.step();
-            if heard.under_way.get() == 0 || waits_left == 0 {
+            let is_patient = heard.under_way.get() > 0 && waits_left > 0;
+            if !is_patient {
                 client.end(&mut context);
-            } else {
-                waits_left -= 1;
+            }
+            // A client that has gone is not always noticed before its answer is due.
+            if is_patient || client.has_ended {
+                waits_left = waits_left.saturating_sub(1);
                 let due = self.stepper.next_due().unwrap_or_default();
                 self.clock.set(due.max(self.clock.now()));
             }
