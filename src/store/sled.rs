@@ -62,7 +62,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Rules 3 and 4. It can't be changed for a database that exists. As large as sled allows: with
 /// 8 MiB the memory is 15 MB less and opening 1.5 GB after a crash takes 0.2 seconds instead of
 /// 0.4, but a batch of 4 MiB would reach the limit of rule 4.
-const SEGMENT_BYTES: usize = 16 << 20;
+pub(crate) const SEGMENT_BYTES: usize = 16 << 20;
 /// Rule 7. In bytes of the log. Twice as much made nothing faster.
 const CACHE_BYTES: u64 = 8 << 20;
 /// What opening a database may write: a torn segment made unreadable, a snapshot, and some more.
@@ -121,7 +121,7 @@ impl SledStore {
         let data_dir = Arc::new(DataDir::open(dir)?);
         let space = Space::open(dir, Reserve::AsFound)
             .map_err(|error| unopened(dir, &error.to_string()))?;
-        Self::open_in(&data_dir, Arc::new(space), Limits::default())
+        Self::open_in(&data_dir, Arc::new(space), Limits::default(), SEGMENT_BYTES)
     }
 
     /// Opens the database in a directory that this process holds.
@@ -129,9 +129,10 @@ impl SledStore {
         data_dir: &Arc<DataDir>,
         space: Arc<Space>,
         limits: Limits,
+        segment_bytes: usize,
     ) -> Result<SledStore> {
         space.make_room(OPENING_BYTES);
-        let opened = compaction::open(data_dir).map_err(|error| {
+        let opened = compaction::open(data_dir, segment_bytes).map_err(|error| {
             match space.at_hand_bytes() < OPENING_BYTES {
                 true => space.too_full(OPENING_BYTES),
                 false => error,
@@ -299,16 +300,17 @@ struct Database {
     /// Ours until nothing of the database is left (rule 10). A copy being made goes without: it
     /// may outlive its failure.
     data_dir: OnceLock<Arc<DataDir>>,
+    segment_bytes: usize,
 }
 
 impl Database {
     /// Opens the database in this folder of the data directory, and makes it when it is missing.
-    fn open(path: &Path, data_dir: Option<Arc<DataDir>>) -> Result<Database> {
+    fn open(path: &Path, data_dir: Option<Arc<DataDir>>, segment_bytes: usize) -> Result<Database> {
         remove_half_written_snapshots(path).map_err(|error| unopened(path, &error.to_string()))?;
         let opened = panic::catch_unwind(|| {
             let db = ::sled::Config::new()
                 .path(path)
-                .segment_size(SEGMENT_BYTES)
+                .segment_size(segment_bytes)
                 .cache_capacity(CACHE_BYTES)
                 .flush_every_ms(None)
                 .print_profile_on_drop(false)
@@ -331,7 +333,7 @@ impl Database {
         // sled syncs its snapshot but not the folder in which it then renames it.
         sync_dir(path).map_err(|error| unopened(path, &error.to_string()))?;
         let data_dir = data_dir.map_or_else(OnceLock::new, OnceLock::from);
-        Ok(Database { db, trees, file, data_dir })
+        Ok(Database { db, trees, file, data_dir, segment_bytes })
     }
 
     fn tree(&self, tree: Tree) -> Result<&::sled::Tree, String> {
@@ -409,7 +411,7 @@ impl Database {
 
     /// Returns when sled has let go of its files, so that they can be opened or moved at once.
     fn close(self) -> Result<(), String> {
-        let Database { db, trees, file, data_dir } = self;
+        let Database { db, trees, file, data_dir, .. } = self;
         drop(trees);
         drop(db);
         // sled's last thread drops the last handle a little later, and the lock of sled with it.

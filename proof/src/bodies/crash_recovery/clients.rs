@@ -8,9 +8,7 @@ use std::task::{Context, Poll, Waker};
 use pulk::clock::{Clock, ManualClock};
 use pulk::handle::{Stepped, Stepper};
 use pulk::job::{OnConflict, Unique};
-use pulk::queue::{
-    Cancelled, Claim, DeadChoice, Failure, Purge, PurgeDead, ReplayMany, Settle,
-};
+use pulk::queue::{Cancelled, Claim, DeadChoice, Failure, Purge, PurgeDead, ReplayMany, Settle};
 use pulk::{Config, ErrorKind, JobId, LeaseToken, NewJob, Payload, Priority, Queue, RunAt};
 use pulk_proof_disk::Chance;
 use pulk_proof_disk::chance::Bytes;
@@ -21,6 +19,7 @@ use super::told::{Known, Told};
 /// What an answer says.
 enum Heard {
     Nothing,
+    PurgeEnded,
     Of(Vec<(JobId, Known)>),
     Leases(Vec<LeaseToken>),
 }
@@ -35,6 +34,8 @@ pub(super) struct Clients {
     calls: Vec<Call>,
     ids: Vec<JobId>,
     leases: Vec<LeaseToken>,
+    /// Each may end a job of which a client is only just told that it was taken in.
+    purges: u32,
     told: Told,
 }
 
@@ -44,8 +45,17 @@ impl Clients {
         let config = Config { result_ttl_ms: 60_000, ..Config::default() };
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
         let (queue, stepper) = Queue::open_stepped(config, store.clone(), shared, seed).unwrap();
-        let (calls, ids, leases) = (Vec::new(), Vec::new(), Vec::new());
-        let mut clients = Clients { queue, stepper, store, clock, calls, ids, leases, told };
+        let mut clients = Clients {
+            queue,
+            stepper,
+            store,
+            clock,
+            calls: Vec::new(),
+            ids: Vec::new(),
+            leases: Vec::new(),
+            purges: 0,
+            told,
+        };
         let certain: Vec<(JobId, bool)> = clients.told.certain().collect();
         for (id, is_there) in certain {
             let queue = clients.queue.clone();
@@ -81,11 +91,14 @@ impl Clients {
                 // A refusal says nothing.
                 Poll::Ready(Err(error)) => assert_ne!(error.kind(), ErrorKind::Poisoned, "{error}"),
                 Poll::Ready(Ok(Heard::Nothing)) => {}
+                Poll::Ready(Ok(Heard::PurgeEnded)) => self.purges -= 1,
                 Poll::Ready(Ok(Heard::Leases(leases))) => self.leases.extend(leases),
                 Poll::Ready(Ok(Heard::Of(jobs))) => {
                     for (id, known) in jobs {
+                        let is_unsure = known == Known::There && self.purges > 0;
+                        let known = if is_unsure { Known::Unsure } else { known };
                         self.told.note(commits, id, known);
-                        if known == Known::There {
+                        if known != Known::Gone {
                             self.ids.push(id);
                         }
                     }
@@ -148,9 +161,9 @@ impl Clients {
                 None => return,
                 Some(lease) => {
                     let delay_ms = [None, Some(700)][draw.below(2) as usize];
-                    Box::pin(async move {
-                        queue.release(lease, delay_ms).await.map(|_| Heard::Nothing)
-                    })
+                    Box::pin(
+                        async move { queue.release(lease, delay_ms).await.map(|_| Heard::Nothing) },
+                    )
                 }
             },
             13 if !self.ids.is_empty() => {
@@ -165,6 +178,7 @@ impl Clients {
             }
             14 => {
                 self.told.note_all_unsure(commits);
+                self.purges += 1;
                 self.purge(queue, draw)
             }
             15 => {
@@ -224,13 +238,13 @@ impl Clients {
         match draw.below(2) {
             0 => {
                 let purge = Purge { queue: name, states: Vec::new(), priority: None };
-                Box::pin(async move { queue.purge(purge).await.map(|_| Heard::Nothing) })
+                Box::pin(async move { queue.purge(purge).await.map(|_| Heard::PurgeEnded) })
             }
             _ => {
                 let purge = PurgeDead { choice: DeadChoice::default(), dry_run: false };
-                Box::pin(async move {
-                    queue.purge_dead_letters(purge).await.map(|_| Heard::Nothing)
-                })
+                Box::pin(
+                    async move { queue.purge_dead_letters(purge).await.map(|_| Heard::PurgeEnded) },
+                )
             }
         }
     }

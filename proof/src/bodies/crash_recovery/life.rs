@@ -19,6 +19,9 @@ use super::told::Told;
 
 /// A journal file of so many bytes is moved into sled: a few commits.
 const JOURNAL_FILE_BYTES: u64 = 16 << 10;
+/// As small as the rules of sled's use allow for what is written here: an image is made of whole
+/// segments.
+const SEGMENT_BYTES: usize = 4 << 20;
 
 /// A store in use.
 pub(super) struct Life {
@@ -130,7 +133,8 @@ pub(super) fn open(directory: &Path, compacts: bool) -> Box<dyn Store> {
     let limit = Limit { spare_bytes: 64 << 10, ratio: 1 };
     let compaction =
         if compacts { Limits { plenty: limit, short: limit } } else { Limits::default() };
-    let sizes = Sizes { journal_file_bytes: JOURNAL_FILE_BYTES, compaction };
+    let (journal_file_bytes, segment_bytes) = (JOURNAL_FILE_BYTES, SEGMENT_BYTES);
+    let sizes = Sizes { journal_file_bytes, compaction, segment_bytes };
     let opened = JournaledStore::open_with_sizes(directory, 0, sizes);
     Box::new(opened.unwrap_or_else(|error| panic!("what a cut left does not open: {error}")))
 }
