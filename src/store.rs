@@ -14,6 +14,8 @@ pub(crate) mod codec;
 pub(crate) mod data_dir;
 mod flipped_bit;
 pub(crate) mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub(crate) mod journal;
 mod journaled;
 pub(crate) mod key;

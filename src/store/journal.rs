@@ -31,7 +31,7 @@ use bytes::Bytes;
 
 use super::codec::{self, JournalBody};
 use super::data_dir::sync_dir;
-use super::{Tree, WriteSet, flipped_bit, key};
+use super::{Tree, VALUE_BYTES_MAX, WriteSet, flipped_bit, key};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What every entry begins with.
@@ -257,6 +257,7 @@ fn writes(body: JournalBody) -> Option<WriteSet> {
     for (tree, key, value) in body {
         let tree = Tree::from_number(tree)?;
         match value {
+            Some(value) if value.len() > VALUE_BYTES_MAX => return None,
             Some(value) => writes.put(tree, key.into(), value),
             None => writes.remove(tree, key.into()),
         }
@@ -286,10 +287,13 @@ fn is_torn_end(number: u64, rest: &[u8]) -> bool {
 }
 
 fn encode(number: u64, body: &JournalBody) -> Vec<u8> {
-    let body = codec::encode_journal_body(body);
+    entry(number, &codec::encode_journal_body(body))
+}
+
+fn entry(number: u64, body: &[u8]) -> Vec<u8> {
     let length = (body.len() as u32).to_le_bytes();
-    let sum = checksum(number, length, &body).to_le_bytes();
-    [&MARK[..], &length, &number.to_le_bytes(), &sum, &body].concat()
+    let sum = checksum(number, length, body).to_le_bytes();
+    [&MARK[..], &length, &number.to_le_bytes(), &sum, body].concat()
 }
 
 /// An entry as it lies there.
@@ -358,6 +362,26 @@ fn is_confirmed(body: &JournalBody) -> bool {
         (Some(Tree::Meta), Some(_)) if **key == *key::LIVE_BYTES => true,
         (Some(_), Some(value)) => codec::is_whole(value),
     })
+}
+
+/// A file with these bodies in its entries, whatever they are.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn file_of(number: u64, bodies: &[&[u8]]) -> Vec<u8> {
+    let length = Bytes::copy_from_slice(&0u64.to_be_bytes());
+    let mut file = encode(number, &vec![(LENGTH_BEFORE, length, None)]);
+    for body in bodies {
+        file.extend(entry(number, body));
+    }
+    file
+}
+
+/// The commits of a file, and where the last whole entry ends.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_entries(number: u64, bytes: &[u8]) -> (Vec<WriteSet>, usize) {
+    let found = read_file(number, bytes);
+    // What opening asks of the rest.
+    is_torn_end(number, bytes.get(found.end..).unwrap_or_default());
+    (found.commits, found.end)
 }
 
 fn checksum(number: u64, length: [u8; 4], body: &[u8]) -> u32 {

@@ -33,7 +33,7 @@ use super::journal::{self, Journal};
 use super::space::{Reserve, Space};
 use super::{COMMIT_BYTES_MAX, Direction, DiskSpace, KeyRange, Scan, Store, Tree, WriteSet};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::sled::{Limits, SledStore};
+use crate::store::sled::{Limits, SEGMENT_BYTES, SledStore};
 
 /// A journal file of this size is moved into sled.
 const FILE_BYTES_FULL: u64 = 4 << 20;
@@ -63,11 +63,18 @@ pub struct Sizes {
     pub journal_file_bytes: u64,
     /// When sled's file is compacted.
     pub compaction: Limits,
+    /// The segments of sled's file, a power of two up to 16 MiB; a database keeps those that it
+    /// was made with. Smaller ones are for small commits only (rules 3 and 4 in `sled.rs`).
+    pub segment_bytes: usize,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Sizes { journal_file_bytes: FILE_BYTES_FULL, compaction: Limits::default() }
+        Sizes {
+            journal_file_bytes: FILE_BYTES_FULL,
+            compaction: Limits::default(),
+            segment_bytes: SEGMENT_BYTES,
+        }
     }
 }
 
@@ -102,7 +109,9 @@ impl JournaledStore {
         let data_dir = Arc::new(DataDir::open(dir)?);
         let space = Space::open(dir, reserve).map_err(|error| unusable(dir, &error))?;
         let space = Arc::new(space);
-        let sled = Arc::new(SledStore::open_in(&data_dir, space.clone(), sizes.compaction)?);
+        let (limits, segment_bytes) = (sizes.compaction, sizes.segment_bytes);
+        let sled = SledStore::open_in(&data_dir, space.clone(), limits, segment_bytes)?;
+        let sled = Arc::new(sled);
         let (journal, mended) = empty(dir, &sled, &space, sizes.journal_file_bytes)?;
         let over = Over {
             journal: Some(journal),

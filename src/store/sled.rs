@@ -64,7 +64,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Rules 3 and 4. It can't be changed for a database that exists. As large as sled allows: with
 /// 8 MiB the memory is 15 MB less and opening 1.5 GB after a crash takes 0.2 seconds instead of
 /// 0.4, but a batch of 4 MiB would reach the limit of rule 4.
-const SEGMENT_BYTES: usize = 16 << 20;
+pub(crate) const SEGMENT_BYTES: usize = 16 << 20;
 /// Rule 7. In bytes of the log. Twice as much made nothing faster.
 const CACHE_BYTES: u64 = 8 << 20;
 /// What opening a database may write: a torn segment made unreadable, a snapshot, and some more.
@@ -132,7 +132,7 @@ impl SledStore {
         let data_dir = Arc::new(DataDir::open(dir)?);
         let space = Space::open(dir, Reserve::AsFound)
             .map_err(|error| unopened(dir, &error.to_string()))?;
-        Self::open_in(&data_dir, Arc::new(space), Limits::default())
+        Self::open_in(&data_dir, Arc::new(space), Limits::default(), SEGMENT_BYTES)
     }
 
     /// Opens the database in a directory that this process holds.
@@ -140,9 +140,10 @@ impl SledStore {
         data_dir: &Arc<DataDir>,
         space: Arc<Space>,
         limits: Limits,
+        segment_bytes: usize,
     ) -> Result<SledStore> {
         space.make_room(OPENING_BYTES);
-        let opened = compaction::open(data_dir).map_err(|error| {
+        let opened = compaction::open(data_dir, segment_bytes).map_err(|error| {
             match space.at_hand_bytes() < OPENING_BYTES {
                 true => space.too_full(OPENING_BYTES),
                 false => error,

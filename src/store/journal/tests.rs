@@ -161,3 +161,13 @@ fn what_an_older_life_of_a_file_left_is_never_read() {
         assert_eq!(spares(dir.path()).unwrap().len(), 1);
     }
 }
+
+#[test]
+fn a_value_that_no_commit_has_is_refused() {
+    let value = |bytes| Some(Bytes::from(vec![0; bytes]));
+    let body = |bytes| codec::encode_journal_body(&vec![(0, Bytes::new(), value(bytes))]);
+    let (longest, longer) = (body(VALUE_BYTES_MAX), body(VALUE_BYTES_MAX + 1));
+    let file = file_of(1, &[&longest, &longer]);
+    let (found, end) = read_entries(1, &file);
+    assert_eq!((found.len(), end), (1, file_of(1, &[&longest]).len()));
+}

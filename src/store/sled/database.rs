@@ -12,7 +12,7 @@ use ::sled::transaction::{ConflictableTransactionError, TransactionError, Transa
 
 use super::durable_end::DurableEnd;
 use super::log::{self, Extent, Trouble};
-use super::{CACHE_BYTES, CORRUPTED, PANICKED, SEGMENT_BYTES, TreeWrites};
+use super::{CACHE_BYTES, CORRUPTED, PANICKED, TreeWrites};
 use super::{corrupt, panic_message, sentence, unopened};
 use crate::error::{ErrorKind, Result};
 use crate::store::Tree;
@@ -31,23 +31,30 @@ pub(super) struct Database {
     /// Ours until nothing of the database is left (rule 10). A copy being made goes without: it
     /// may outlive its failure.
     pub(super) data_dir: OnceLock<Arc<DataDir>>,
+    pub(super) segment_bytes: usize,
 }
 
 impl Database {
     /// Opens the database in this folder of the data directory, and makes it when it is missing.
-    pub(super) fn open(path: &Path, data_dir: Option<Arc<DataDir>>) -> Result<Database> {
+    pub(super) fn open(
+        path: &Path,
+        data_dir: Option<Arc<DataDir>>,
+        segment_bytes: usize,
+    ) -> Result<Database> {
         let failed = |error: io::Error| unopened(path, &error.to_string());
         remove_half_written_snapshots(path).map_err(failed)?;
         let (end, mut mended) = match path.join("db").exists() {
-            true => whole_to_its_end(path).map(|(end, mended)| (Some(end), mended))?,
+            true => {
+                whole_to_its_end(path, segment_bytes).map(|(end, mended)| (Some(end), mended))?
+            }
             false => (None, 0),
         };
-        let opened = open_sled(path).or_else(|error| match &end {
+        let opened = open_sled(path, segment_bytes).or_else(|error| match &end {
             // sled has read more than we have.
             Some(end) if error.kind() == ErrorKind::Corrupt => {
-                let more = mend(path, end, Extent::Everything)?;
+                let more = mend(path, segment_bytes, end, Extent::Everything)?;
                 mended += more;
-                if more > 0 { open_sled(path) } else { Err(error) }
+                if more > 0 { open_sled(path, segment_bytes) } else { Err(error) }
             }
             _ => Err(error),
         });
@@ -56,7 +63,7 @@ impl Database {
         // sled syncs its snapshot but not the folder in which it then renames it.
         sync_dir(path).map_err(failed)?;
         let data_dir = data_dir.map_or_else(OnceLock::new, OnceLock::from);
-        Ok(Database { db, trees, file, end: Mutex::new(end), mended, data_dir })
+        Ok(Database { db, trees, file, end: Mutex::new(end), mended, data_dir, segment_bytes })
     }
 
     pub(super) fn tree(&self, tree: Tree) -> Result<&::sled::Tree, String> {
@@ -190,11 +197,11 @@ fn remove_half_written_snapshots(path: &Path) -> io::Result<()> {
 /// sled's database, our trees in it, and our own handle of its file.
 type Opened = (::sled::Db, BTreeMap<Tree, ::sled::Tree>, File);
 
-fn open_sled(path: &Path) -> Result<Opened> {
+fn open_sled(path: &Path, segment_bytes: usize) -> Result<Opened> {
     let opened = panic::catch_unwind(|| {
         let db = ::sled::Config::new()
             .path(path)
-            .segment_size(SEGMENT_BYTES)
+            .segment_size(segment_bytes)
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None)
             .print_profile_on_drop(false)
@@ -217,7 +224,7 @@ fn open_sled(path: &Path) -> Result<Opened> {
 }
 
 /// Mends what is damaged of a database that is there, or refuses it. Gives how much was mended.
-fn whole_to_its_end(path: &Path) -> Result<(DurableEnd, u64)> {
+fn whole_to_its_end(path: &Path, segment_bytes: usize) -> Result<(DurableEnd, u64)> {
     let end = DurableEnd::open(path).map_err(|error| unopened(path, &error.to_string()))?;
     let missing = || corrupt(path, "its file durable is missing or can't be read");
     let mut end = end.ok_or_else(missing)?;
@@ -225,13 +232,13 @@ fn whole_to_its_end(path: &Path) -> Result<(DurableEnd, u64)> {
         true => Extent::Everything,
         false => Extent::SinceSnapshot,
     };
-    let mended = mend(path, &end, extent)?;
+    let mended = mend(path, segment_bytes, &end, extent)?;
     end.settle().map_err(|error| unopened(path, &error.to_string()))?;
     Ok((end, mended))
 }
 
-fn mend(path: &Path, end: &DurableEnd, extent: Extent) -> Result<u64> {
-    let mended = log::mend(path, end.last(), extent);
+fn mend(path: &Path, segment_bytes: usize, end: &DurableEnd, extent: Extent) -> Result<u64> {
+    let mended = log::mend(path, segment_bytes, end.last(), extent);
     mended.map(|mended| mended as u64).map_err(|trouble| match trouble {
         Trouble::Io(error) => unopened(path, &error.to_string()),
         Trouble::Damage(reason) => corrupt(path, &reason),

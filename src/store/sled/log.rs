@@ -22,11 +22,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::SEGMENT_BYTES;
 use super::message::{self, HEADER_BYTES_MAX, SEGMENT_HEADER_BYTES};
 use crate::store::flipped_bit;
 
-const SEGMENT: u64 = SEGMENT_BYTES as u64;
 /// What sled writes behind a snapshot: a length that it does not use, and a checksum.
 const SNAPSHOT_TAIL_BYTES: usize = 12;
 
@@ -58,14 +56,19 @@ impl From<io::Error> for Trouble {
 ///
 /// # Errors
 /// [`Trouble::Damage`] when something acknowledged can't be read any more.
-pub(super) fn mend(database: &Path, durable_end: u64, extent: Extent) -> Result<usize, Trouble> {
-    let mended = usize::from(mend_settings(&database.join("conf"))?);
+pub(super) fn mend(
+    database: &Path,
+    segment_bytes: usize,
+    durable_end: u64,
+    extent: Extent,
+) -> Result<usize, Trouble> {
+    let mended = usize::from(mend_settings(&database.join("conf"), segment_bytes)?);
     let snapshot = last_snapshot(database)?;
     let mut since = 0;
     let mut mended_snapshot = false;
     if let Some((number, name)) = snapshot {
         mended_snapshot = mend_snapshot(&database.join(name))?;
-        since = number / SEGMENT * SEGMENT;
+        since = number - number % segment_bytes as u64;
     }
     let path = database.join("db");
     let file = match OpenOptions::new().read(true).write(true).open(&path) {
@@ -75,7 +78,7 @@ pub(super) fn mend(database: &Path, durable_end: u64, extent: Extent) -> Result<
         file => file?,
     };
     let bytes = file.metadata()?.len();
-    let mut log = Log { file, path: &path, bytes, durable_end, since, mended: 0 };
+    let mut log = Log { file, path: &path, bytes, segment_bytes, durable_end, since, mended: 0 };
     log.read(extent)?;
     if log.mended > 0 {
         log.file.sync_data()?;
@@ -84,8 +87,8 @@ pub(super) fn mend(database: &Path, durable_end: u64, extent: Extent) -> Result<
 }
 
 /// sled's settings hold what we gave it, and nothing else: damaged ones are written anew.
-fn mend_settings(path: &Path) -> Result<bool, Trouble> {
-    let text = format!("segment_size: {SEGMENT_BYTES}\nuse_compression: false\nversion: 0.34\n");
+fn mend_settings(path: &Path, segment_bytes: usize) -> Result<bool, Trouble> {
+    let text = format!("segment_size: {segment_bytes}\nuse_compression: false\nversion: 0.34\n");
     let sum = crc32fast::hash(text.as_bytes()).to_le_bytes();
     let right = [text.as_bytes(), &sum].concat();
     let found = match fs::read(path) {
@@ -148,6 +151,7 @@ struct Log<'a> {
     file: File,
     path: &'a Path,
     bytes: u64,
+    segment_bytes: usize,
     durable_end: u64,
     /// What begins before this is read by sled when it is needed.
     since: u64,
@@ -162,19 +166,23 @@ struct Segment {
 }
 
 impl Log<'_> {
+    fn segment_length(&self) -> u64 {
+        self.segment_bytes as u64
+    }
+
     fn read(&mut self, extent: Extent) -> Result<(), Trouble> {
         let segments = self.segments()?;
-        let last_start = self.durable_end / SEGMENT * SEGMENT;
+        let last_start = self.durable_end - self.durable_end % self.segment_length();
         let is_there = segments.iter().any(|segment| segment.start == last_start);
         if !is_there && self.durable_end > 0 && last_start >= self.since {
             let path = self.path.display();
             return Err(Trouble::Damage(format!("the end of its file {path} is missing")));
         }
-        let mut buffer = vec![0; SEGMENT_BYTES];
+        let mut buffer = vec![0; self.segment_bytes];
         for segment in segments {
             if segment.start >= self.since || extent == Extent::Everything {
                 let bytes = usize::try_from(self.bytes - segment.at).unwrap_or(usize::MAX);
-                let bytes = buffer.get_mut(..bytes.min(SEGMENT_BYTES)).unwrap_or_default();
+                let bytes = buffer.get_mut(..bytes.min(self.segment_bytes)).unwrap_or_default();
                 self.file.read_exact_at(bytes, segment.at)?;
                 self.read_segment(segment, bytes)?;
             }
@@ -193,7 +201,7 @@ impl Log<'_> {
                 start = self.mend_header(&mut header, at)?;
             }
             found.extend(start.map(|start| Segment { at, start }));
-            at += SEGMENT;
+            at += self.segment_length();
         }
         Ok(found)
     }
@@ -218,9 +226,9 @@ impl Log<'_> {
     }
 
     fn read_segment(&mut self, segment: Segment, bytes: &mut [u8]) -> Result<(), Trouble> {
-        let number = segment.start / SEGMENT;
+        let number = segment.start / self.segment_length();
         let mut at = SEGMENT_HEADER_BYTES;
-        while at + HEADER_BYTES_MAX <= SEGMENT_BYTES {
+        while at + HEADER_BYTES_MAX <= self.segment_bytes {
             let rest = bytes.get(at..).unwrap_or_default();
             if let Some(message) = message::whole(rest, number) {
                 if message.is_cap {
@@ -253,7 +261,7 @@ impl Log<'_> {
 
     /// True when a message from behind the durable end lies here.
     fn is_being_written_anew(&self, bytes: &[u8]) -> bool {
-        let behind = self.durable_end / SEGMENT + 1;
+        let behind = self.durable_end / self.segment_length() + 1;
         (0..bytes.len()).any(|at| {
             let here = bytes.get(at..).unwrap_or_default();
             [behind, behind + 1].iter().any(|number| message::whole(here, *number).is_some())
