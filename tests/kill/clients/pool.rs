@@ -1,9 +1,10 @@
 //! One client's part in the work on the queues that all share.
 
+mod end;
 mod produce;
 mod work;
 
-pub use work::drain;
+pub use end::{drain, end_lost_leases};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -14,8 +15,8 @@ use crate::ledger::{Held, Outcome};
 
 pub const QUEUES: [&str; 3] = ["pool-0", "pool-1", "pool-2"];
 pub const KINDS: [&str; 2] = ["work", "play"];
-/// Longer than anybody holds a job; a restart grants it anew.
-const LEASE_MS: u64 = 30_000;
+/// Longer than most hold a job.
+const LEASE_MS: u64 = 8_000;
 /// Nobody enqueues while more jobs than that wait.
 const BACKLOG_MAX: i64 = 1_200;
 const HANDS: usize = 12;

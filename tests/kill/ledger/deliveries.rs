@@ -54,6 +54,11 @@ impl Ledger {
         });
     }
 
+    /// The last one that anybody heard of; 0 for none.
+    pub fn last_delivery(&self, id: &str) -> u64 {
+        self.book(|book| book.job(id).deliveries.keys().next_back().copied().unwrap_or(0))
+    }
+
     pub fn extended(&self, held: &Held, cancelled: bool) {
         self.book(|book| {
             book.delivery(held).until_ms = held.until_ms;

@@ -2,15 +2,22 @@
 
 use std::collections::HashSet;
 
-use super::{End, Ledger};
+use super::{End, Job, Ledger, RESULT_TTL_MS};
+use crate::clients::now_ms;
 
 impl Ledger {
-    /// All jobs whose end was told, and that of their results.
-    pub fn ended_jobs(&self) -> Vec<String> {
+    /// Jobs whose end was told: all whose result must be there, and some of the others.
+    pub fn ended_jobs(&self, some: usize) -> Vec<String> {
+        let now_ms = now_ms();
         self.book(|book| {
-            let jobs = book.jobs.iter();
-            let ended = jobs.filter(|(_, job)| !matches!(job.end, End::None | End::Dead));
-            ended.map(|(id, _)| id.clone()).collect()
+            let ended = |job: &Job| !matches!(job.end, End::None | End::Dead);
+            let kept = |job: &Job| {
+                job.result.as_ref().is_some_and(|kept| now_ms < kept.from_ms + RESULT_TTL_MS)
+            };
+            let (with, without): (Vec<_>, Vec<_>) =
+                book.jobs.iter().filter(|(_, job)| ended(job)).partition(|(_, job)| kept(job));
+            let chosen = with.into_iter().chain(without.into_iter().take(some));
+            chosen.map(|(id, _)| id.clone()).collect()
         })
     }
 

@@ -182,7 +182,7 @@ impl Pool {
     }
 }
 
-fn write_settle(body: &mut Value, riders: &[(Held, How)]) {
+pub(super) fn write_settle(body: &mut Value, riders: &[(Held, How)]) {
     let (mut acks, mut fails) = (Vec::new(), Vec::new());
     for (held, how) in riders {
         match how {
@@ -199,7 +199,12 @@ fn write_settle(body: &mut Value, riders: &[(Held, How)]) {
 }
 
 /// Writes down what a claim handed out; it must be what was asked for.
-fn claimed(calls: &Calls<'_>, reply: &Value, asked_for: &Value, asked: (u64, u64)) -> Vec<Held> {
+pub(super) fn claimed(
+    calls: &Calls<'_>,
+    reply: &Value,
+    asked_for: &Value,
+    asked: (u64, u64),
+) -> Vec<Held> {
     let jobs = reply["jobs"].as_array().unwrap();
     assert!(jobs.len() as u64 <= asked_for["limit"].as_u64().unwrap());
     let held = jobs.iter().map(|job| {
@@ -215,35 +220,4 @@ fn claimed(calls: &Calls<'_>, reply: &Value, asked_for: &Value, asked: (u64, u64
         held
     });
     held.collect()
-}
-
-/// Claims and acks until nothing waits, runs, or is to come in the shared queues.
-pub async fn drain(calls: &Calls<'_>) -> Heard<()> {
-    let body = json!({"queues": QUEUES, "limit": 500, "lease_ms": 60_000, "wait_ms": 250});
-    while !is_empty(calls).await? {
-        let asked = calls.now();
-        let reply = calls.post("claim", "/v1/claim", &body).await?.json();
-        let held = claimed(calls, &reply, &body, asked);
-        let riders: Vec<(Held, How)> =
-            held.into_iter().map(|held| (held, How::Ack(None))).collect();
-        let mut settle = json!({});
-        write_settle(&mut settle, &riders);
-        let asked = calls.now();
-        let reply = calls.post("settle", "/v1/settle", &settle).await?.json();
-        for (place, (held, how)) in riders.into_iter().enumerate() {
-            let said = outcome_of_many(&reply["outcomes"][place], "acked");
-            calls.ledger.ended(&held, how, said, asked);
-        }
-    }
-    Ok(())
-}
-
-async fn is_empty(calls: &Calls<'_>) -> Heard<bool> {
-    let queues = calls.get("/v1/queues").await?.json();
-    let mut shared = queues["queues"].as_array().unwrap().iter();
-    let states = ["scheduled", "ready", "running", "retrying"];
-    Ok(shared.all(|queue| {
-        !QUEUES.contains(&queue["name"].as_str().unwrap())
-            || states.iter().all(|state| queue["counts"][state] == 0)
-    }))
 }
