@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -22,8 +22,10 @@ const CLIENTS: u64 = 16;
 const LOAD_MS: std::ops::Range<u64> = 60..600;
 /// The answers that it gives at most, every other time.
 const ANSWERS: std::ops::Range<u64> = 1..900;
-/// In every third round jobs are large: journal files of 4 MiB fill up, and are moved.
-const LARGE_EVERY: u64 = 3;
+/// In every other round jobs are large: journal files of 4 MiB fill up, and are moved.
+const LARGE_EVERY: u64 = 2;
+/// The database is filled, so that it is compacted, once in so many kills.
+const FILL_EVERY: u64 = 30;
 /// `pulk doctor` looks at the directory after every so many kills.
 const DOCTOR_EVERY: u64 = 12;
 /// So many jobs that have ended are looked at in the end, and all whose result must be there.
@@ -37,6 +39,8 @@ pub struct Rounds {
     pub kills: u64,
     kills_at_start: u64,
     compactions: usize,
+    /// The database is made worth compacting after so many kills.
+    fill_at: u64,
     /// How long the last start took.
     start_took: Duration,
 }
@@ -53,6 +57,7 @@ impl Rounds {
             kills: 0,
             kills_at_start: 0,
             compactions: 0,
+            fill_at: 3,
             start_took: Duration::from_millis(200),
         }
     }
@@ -102,6 +107,10 @@ impl Rounds {
     pub async fn kill_under_load(&mut self) {
         let node = self.start().await;
         self.compare_counts(&node).await;
+        if self.kills >= self.fill_at {
+            self.fill_at = self.kills + FILL_EVERY;
+            self.fill(&node).await;
+        }
         let is_large = self.random.random_range(0..LARGE_EVERY) == 0;
         // At a moment of time, or at an answer; then what comes next is about to be committed.
         let longest = Duration::from_millis(self.random.random_range(LOAD_MS));
@@ -132,6 +141,20 @@ impl Rounds {
         self.clients = within("the end of the clients", working.join_all()).await;
     }
 
+    /// Moves so much through the database that it is worth compacting: the next kills come while
+    /// it is copied, in use and at its start.
+    async fn fill(&self, node: &Node) {
+        let calls = Calls::new(&node.http, &self.ledger);
+        let pad = "x".repeat(100_000);
+        let job = json!({"queue": "filling", "kind": "filling", "payload": pad}).to_string();
+        let batch = format!(r#"{{"jobs":[{}]}}"#, vec![job; 40].join(","));
+        for _ in 0..20 {
+            let answer = node.http.post("/v1/jobs/batch", batch.clone()).await;
+            assert_eq!(answer.status, 201, "{answer:?}");
+        }
+        calls.delete("purge", "/v1/queues/filling/jobs").await.unwrap();
+    }
+
     /// What the queues count is what the lists show, as far as time moves nothing from one list
     /// to the other.
     async fn compare_counts(&self, node: &Node) {
@@ -145,8 +168,12 @@ impl Rounds {
             }
             for state in ["running", "dead"] {
                 let path = format!("/v1/jobs?queue={name}&state={state}");
-                let listed = calls.list(&path, 500).await.unwrap().len();
-                assert_eq!(counts[state], listed, "{name}: {state}: {counts}");
+                let began = self.ledger.answers();
+                let listed = calls.list(&path, 500).await.unwrap();
+                for job in &listed {
+                    self.ledger.listed(job["id"].as_str().unwrap(), state, began);
+                }
+                assert_eq!(counts[state], listed.len(), "{name}: {state}: {counts}");
             }
             let waiting = ["scheduled", "ready", "retrying"].map(|state| count(&counts[state]));
             backlog += waiting.iter().sum::<i64>();
