@@ -48,7 +48,7 @@ impl Client {
     }
 
     async fn step(&mut self, calls: &Calls<'_>) -> Result<(), CutOff> {
-        if self.random.random_bool(0.55) {
+        if self.random.random_bool(0.5) {
             self.pool.step(calls).await
         } else {
             self.own.step(calls).await

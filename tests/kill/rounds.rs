@@ -129,8 +129,7 @@ impl Rounds {
         // A client ends only when its connection breaks, or when something is wrong.
         let ended = tokio::select! {
             ended = working.join_next() => Some(ended),
-            () = self.ledger.reached(answers) => None,
-            () = tokio::time::sleep(longest) => None,
+            _ = tokio::time::timeout(longest, self.ledger.reached(answers)) => None,
         };
         if let Some(ended) = ended {
             ended.unwrap().unwrap();
@@ -208,11 +207,10 @@ impl Rounds {
         assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
         node::assert_sound(self.directory.path()).await;
         format!(
-            "{} kills, {} of them while it started; {} compactions begun; {} MB; {}, {} dead letters",
+            "{} kills, {} of them while it started; {} compactions begun; {}, {} dead letters",
             self.kills,
             self.kills_at_start,
             self.compactions,
-            std::fs::metadata(self.directory.path().join("sled/db")).unwrap().len() >> 20,
             self.ledger.summary(),
             dead.len()
         )

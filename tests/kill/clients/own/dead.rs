@@ -3,7 +3,7 @@
 use rand::RngExt;
 use serde_json::json;
 
-use super::super::calls::{Calls, Heard};
+use super::super::calls::{Calls, Heard, text};
 use super::super::now_ms;
 use super::{Job, Own, Standing, State};
 
@@ -106,6 +106,20 @@ impl Own {
             let skipped_well = key.is_none_or(|key| self.holder(&key).is_some());
             assert!(skipped_well, "L13: {name} could have been replayed");
         }
+    }
+
+    /// The list of letters, and one of them, are as they were told.
+    pub(super) async fn look_at_letters(&mut self, calls: &Calls<'_>) -> Heard<()> {
+        let Some(letters) = self.letters() else { return Ok(()) };
+        let listed = calls.list(&format!("/v1/dead?queue={}", self.name), 7).await?;
+        let mut names: Vec<String> =
+            listed.iter().map(|letter| text(&letter["payload"]["name"])).collect();
+        names.sort();
+        assert_eq!(names, letters, "L12: the letters of {}", self.name);
+        let id = self.id(&letters[0]);
+        let letter = calls.get(&format!("/v1/dead/{id}")).await?.json();
+        assert_eq!(State::of(&letter), self.jobs[&letters[0]].now, "L12: {letter}");
+        Ok(())
     }
 
     pub(super) async fn delete_letter(&mut self, calls: &Calls<'_>) -> Heard<()> {

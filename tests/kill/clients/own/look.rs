@@ -146,7 +146,7 @@ impl Job {
 }
 
 impl State {
-    fn of(job: &Value) -> State {
+    pub(super) fn of(job: &Value) -> State {
         let standing = match job["state"].as_str().unwrap() {
             "running" => Standing::Running,
             "dead" => Standing::Dead,

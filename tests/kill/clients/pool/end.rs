@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::calls::{Calls, Heard, moment_ms, outcome, outcome_of_many, text};
 use super::QUEUES;
-use super::work::{claimed, write_settle};
+use super::work::{claimed, name, write_settle};
 use crate::ledger::{Held, How, Outcome};
 
 /// Acks what claims that were cut off have handed out, rather than wait for the end of its lease:
@@ -13,7 +13,7 @@ pub async fn end_lost_leases(calls: &Calls<'_>) -> Heard<()> {
     for queue in QUEUES {
         let running = calls.list(&format!("/v1/jobs?queue={queue}&state=running"), 500).await?;
         for job in running {
-            let (id, name) = (text(&job["id"]), text(&job["payload"]["name"]));
+            let (id, name) = (text(&job["id"]), name(&job));
             let until_ms = moment_ms(&job["expires_at"]);
             let known = calls.ledger.last_delivery(&id);
             for delivery in known.max(1)..known + 6 {

@@ -1,5 +1,7 @@
 //! Jobs for everybody: one by one, in batches, and in lines.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rand::RngExt;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -66,15 +68,21 @@ impl Pool {
         let queue = QUEUES[self.random.random_range(0..QUEUES.len())];
         let kind = KINDS[self.random.random_range(0..KINDS.len())];
         let priority = pulk::Priority::ALL[self.random.random_range(0..5)];
-        json!({
+        let payload = json!({"name": name, "pad": "x".repeat(pad)});
+        let mut job = json!({
             "queue": queue,
             "kind": kind,
             "priority": priority,
-            "payload": {"name": name, "pad": "x".repeat(pad)},
             "headers": {"name": name},
             "max_attempts": 1_000,
             "max_interruptions": 1_000,
             "retry": {"base_ms": 1, "max_ms": 20, "jitter": 0.5},
-        })
+        });
+        if self.random.random_bool(0.1) {
+            job["payload_base64"] = BASE64_STANDARD.encode(payload.to_string()).into();
+        } else {
+            job["payload"] = payload;
+        }
+        job
     }
 }

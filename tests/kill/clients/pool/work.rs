@@ -1,9 +1,11 @@
 //! Work on what anybody enqueued.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use super::super::calls::{Calls, Heard, ack_of, held, moment_ms, outcome_of_many};
+use super::super::calls::{Calls, Heard, ack_of, held, moment_ms, outcome_of_many, text};
 use super::{KINDS, LEASE_MS, Pool, QUEUES};
 use crate::ledger::{Held, How, Outcome};
 
@@ -213,11 +215,22 @@ pub(super) fn claimed(
             let wanted = asked_for[filter].as_array();
             assert!(wanted.is_none_or(|wanted| wanted.contains(&job[field])), "{filter}: {job}");
         }
-        let name = job["payload"]["name"].as_str().unwrap();
-        assert_eq!(job["headers"]["name"], name, "L5: the headers of {name}");
+        let name = name(job);
+        assert_eq!(job["headers"]["name"], *name, "L5: the headers of {name}");
         let held = held(job);
-        calls.ledger.claimed(&held, name, asked.0);
+        calls.ledger.claimed(&held, &name, asked.0);
         held
     });
     held.collect()
+}
+
+/// The name in a payload, whether it was handed in as JSON or as bytes.
+pub(super) fn name(job: &Value) -> String {
+    match job["payload_base64"].as_str() {
+        Some(bytes) => {
+            let bytes = BASE64_STANDARD.decode(bytes).unwrap();
+            text(&serde_json::from_slice::<Value>(&bytes).unwrap()["name"])
+        }
+        None => text(&job["payload"]["name"]),
+    }
 }
