@@ -39,6 +39,7 @@ pub struct Rounds {
     pub kills: u64,
     kills_at_start: u64,
     compactions: usize,
+    leases_over_kills: usize,
     /// The database is made worth compacting after so many kills.
     fill_at: u64,
     /// How long the last start took.
@@ -57,6 +58,7 @@ impl Rounds {
             kills: 0,
             kills_at_start: 0,
             compactions: 0,
+            leases_over_kills: 0,
             fill_at: 3,
             start_took: Duration::from_millis(200),
         }
@@ -138,6 +140,7 @@ impl Rounds {
         }
         self.killed(node).await;
         self.clients = within("the end of the clients", working.join_all()).await;
+        self.leases_over_kills += self.clients.iter().map(Client::held).sum::<usize>();
     }
 
     /// Moves so much through the database that it is worth compacting: the next kills come while
@@ -183,8 +186,7 @@ impl Rounds {
     /// Drains what is left, and checks every job that was ever acknowledged.
     pub async fn finish(mut self) -> String {
         let node = self.start().await;
-        let held: usize = self.clients.iter().map(Client::held).sum();
-        assert!(held > 0, "nobody held a lease over the last kill");
+        assert!(self.leases_over_kills > 0, "nobody held a lease over a kill");
         let mut finishing = JoinSet::new();
         for mut client in self.clients.drain(..) {
             let (http, ledger) = (node.http.clone(), self.ledger.clone());
@@ -207,10 +209,12 @@ impl Rounds {
         assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
         node::assert_sound(self.directory.path()).await;
         format!(
-            "{} kills, {} of them while it started; {} compactions begun; {}, {} dead letters",
+            "{} kills, {} of them while it started; {} compactions begun; {} leases held over a \
+             kill; {}, {} dead letters",
             self.kills,
             self.kills_at_start,
             self.compactions,
+            self.leases_over_kills,
             self.ledger.summary(),
             dead.len()
         )
