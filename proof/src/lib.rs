@@ -9,3 +9,5 @@
     clippy::indexing_slicing,
     reason = "a proof ends at the first surprise"
 )]
+
+pub mod bodies;
