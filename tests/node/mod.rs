@@ -50,7 +50,15 @@ impl Node {
     }
 
     /// Starts a node by a command of the test's own, and waits until it serves.
-    pub async fn spawn(mut command: Command) -> Node {
+    pub async fn spawn(command: Command) -> Node {
+        match Self::try_spawn(command).await {
+            Ok(node) => node,
+            Err((_, log)) => panic!("the node ended without serving; it said: {log}"),
+        }
+    }
+
+    /// The same; or how the node ended instead, and all that it logged.
+    pub async fn try_spawn(mut command: Command) -> Result<Node, (ExitStatus, String)> {
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, log) = mpsc::unbounded_channel();
@@ -62,22 +70,28 @@ impl Node {
         });
         let (seen, address, http) = (Vec::new(), String::new(), Http::new(""));
         let mut node = Node { child, log, seen, address, http };
-        let serving = node.line("Serving").await;
+        let Some(serving) = node.find_line("Serving").await else { return Err(node.ended().await) };
         node.address = field(&serving, "address");
         node.http = Http::new(&node.address);
-        node
+        Ok(node)
     }
 
     /// The next line of the log with this text in it.
     pub async fn line(&mut self, text: &str) -> String {
+        let found = self.find_line(text).await;
+        found
+            .unwrap_or_else(|| panic!("the node ended without {text:?}; it said: {:#?}", self.seen))
+    }
+
+    async fn find_line(&mut self, text: &str) -> Option<String> {
         let wanted = async {
             while let Some(line) = self.log.recv().await {
                 self.seen.push(line.clone());
                 if line.contains(text) {
-                    return line;
+                    return Some(line);
                 }
             }
-            panic!("the node ended without {text:?}; it said: {:#?}", self.seen)
+            None
         };
         within(text, wanted).await
     }
