@@ -10,7 +10,7 @@
 //! - `PULK_FAULT_KIND`: `ENOSPC`, `EIO`, or `short`: half of a write is done, and that is said.
 //! - `PULK_FAULT_LASTING=1`: every later call fails too (with `short`: by `ENOSPC`).
 //! - `PULK_FAULT_LOG`: a file that gets a line for each call that failed, and while they are only
-//!   counted one for each call: number, call, path.
+//!   counted one for each call: number, call, path, and of a write how many bytes.
 //!
 //! A sync that fails once and then succeeds is what Linux does: it tells of what it lost one time.
 
@@ -98,7 +98,7 @@ impl Faults {
     }
 
     /// Counts a call, and tells what is to happen to it.
-    pub(super) fn next(&mut self, call: Call, path: &Path) -> Option<Fault> {
+    pub(super) fn next(&mut self, call: Call, path: &Path, bytes: usize) -> Option<Fault> {
         if !self.cover(path) || !self.calls.contains(&call) {
             return None;
         }
@@ -106,7 +106,7 @@ impl Faults {
         let is_next = self.seen == self.at;
         let is_later = self.at > 0 && self.seen > self.at && self.lasting;
         if self.at == 0 || is_next || is_later {
-            self.log(call, path);
+            self.log(call, path, bytes);
         }
         match self.fault {
             Fault::Short if is_later => Some(Fault::Error(libc::ENOSPC)),
@@ -114,11 +114,11 @@ impl Faults {
         }
     }
 
-    fn log(&self, kind: Call, path: &Path) {
+    fn log(&self, kind: Call, path: &Path, bytes: usize) {
         let name = NAMES.into_iter().find(|(_, call)| *call == kind).map_or("", |(name, _)| name);
         let path = path.strip_prefix(&self.directory).unwrap_or(path).display();
         if let Some(log) = self.log {
-            say(log, &format!("{} {name} {path}\n", self.seen));
+            say(log, &format!("{} {name} {path} {bytes}\n", self.seen));
         }
     }
 }

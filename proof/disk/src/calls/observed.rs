@@ -87,7 +87,8 @@ pub(super) unsafe fn write(file: RawFd, pieces: &[iovec], offset: Option<i64>) -
         return unsafe { kernel::write(file, pieces, offset) };
     };
     let half;
-    let pieces = match watch.fault(Call::Write, &open.path) {
+    let bytes = pieces.iter().map(|piece| piece.iov_len).sum();
+    let pieces = match watch.fault_of_write(&open.path, bytes) {
         Some(Fault::Error(error)) => return Err(error),
         Some(Fault::Short) => {
             half = first_half(pieces);

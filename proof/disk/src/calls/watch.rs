@@ -81,7 +81,12 @@ impl Watch {
 
     /// What is to happen to this call instead of the real thing.
     pub(super) fn fault(&mut self, call: Call, path: &Path) -> Option<Fault> {
-        self.faults.as_mut()?.next(call, path)
+        self.faults.as_mut()?.next(call, path, 0)
+    }
+
+    /// The same for a write.
+    pub(super) fn fault_of_write(&mut self, path: &Path, bytes: usize) -> Option<Fault> {
+        self.faults.as_mut()?.next(Call::Write, path, bytes)
     }
 
     /// Notes an operation with every recording that has the path.
