@@ -12,6 +12,7 @@
 
 pub(crate) mod codec;
 pub(crate) mod data_dir;
+mod flipped_bit;
 pub(crate) mod format;
 pub(crate) mod journal;
 mod journaled;
