@@ -1,7 +1,6 @@
 //! One fault at every call of every life.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -30,39 +29,35 @@ pub async fn sweep(fault: Fault) {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => StdRng::try_from_rng(&mut rand::rngs::SysRng).unwrap().random(),
     };
-    println!("PULK_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     for scene in Scene::all().await {
+        let name = scene.name;
         let counted = Life::new(&scene, fault, 0).run(&scene).await.unwrap();
-        assert!(!counted.calls.is_empty(), "no call was counted");
-        let chosen = choose(&counted.calls, &mut random);
-        let started = std::time::Instant::now();
-        if std::env::var("PULK_SHOW").is_ok() {
-            println!("{:#?}", counted.calls);
-        }
+        assert!(!counted.is_empty(), "no call was counted");
+        let chosen = choose(name, &counted, &mut random);
         let (runs, missed) = run_all(Arc::new(scene), fault, chosen).await;
-        println!(
-            "{fault:?}: {} calls, {runs} runs, {missed} that made no such call, {:?}",
-            counted.calls.len(),
-            started.elapsed()
-        );
-        assert!(missed < runs / 2, "most runs did not come to their fault");
+        println!("{name}: {} calls, {runs} of them failed", counted.len());
+        // Its threads are not always in the same order, and may make a call less.
+        assert!(missed <= runs / 4, "{missed} of {runs} runs did not come to their fault");
     }
 }
 
 /// The numbers of the calls that are to fail.
-fn choose(calls: &[String], random: &mut StdRng) -> Vec<usize> {
-    let all = std::env::var("PULK_FAULTS").is_ok_and(|faults| faults == "all");
+fn choose(scene: &str, calls: &[String], random: &mut StdRng) -> Vec<usize> {
+    let wanted = std::env::var("PULK_FAULTS").unwrap_or_default();
+    if let Some((wanted, number)) = wanted.split_once(':') {
+        return if wanted == scene { vec![number.parse().unwrap()] } else { Vec::new() };
+    }
     let mut chosen = Vec::new();
-    let mut first = 0;
+    let mut first = 1;
     for row in calls.chunk_by(|one, other| what(one) == what(other)) {
-        let numbers = first + 1..first + 1 + row.len();
-        first += row.len();
-        match all || row.len() <= ROW {
+        let numbers = first..first + row.len();
+        first = numbers.end;
+        match wanted == "all" || row.len() <= ROW {
             true => chosen.extend(numbers),
             false => {
-                let (start, end) = (numbers.start, numbers.end - 1);
-                chosen.extend([start, start + 1, random.random_range(start + 2..end), end]);
+                let (start, last) = (numbers.start, numbers.end - 1);
+                chosen.extend([start, start + 1, random.random_range(start + 2..last), last]);
             }
         }
     }
@@ -82,10 +77,13 @@ async fn run_all(scene: Arc<Scene>, fault: Fault, numbers: Vec<usize>) -> (usize
         workers.spawn(async move {
             let mut missed = 0;
             while let Some(number) = numbers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let life = Life::new(&scene, fault, *number);
-                match life.run(&scene).await {
-                    Ok(lived) => missed += usize::from(lived.calls.is_empty()),
-                    Err(wrong) => println!("XXX {} {fault:?} at {number}: {wrong}", scene.name),
+                let scene_name = scene.name;
+                match Life::new(&scene, fault, *number).run(&scene).await {
+                    Ok(calls) => missed += usize::from(calls.is_empty()),
+                    Err(wrong) => panic!(
+                        "{wrong}\nof {fault:?}; again by PULK_FAULTS={scene_name}:{number} and \
+                         the name of this test"
+                    ),
                 }
             }
             missed
@@ -103,12 +101,6 @@ struct Life {
     data: PathBuf,
 }
 
-/// What became of it.
-struct Lived {
-    /// Calls that failed; all of them when they were only counted.
-    calls: Vec<String>,
-}
-
 impl Life {
     fn new(scene: &Scene, fault: Fault, number: usize) -> Life {
         let place = tempfile::tempdir().unwrap();
@@ -118,37 +110,50 @@ impl Life {
         Life { fault, number, place, data }
     }
 
-    async fn run(&self, scene: &Scene) -> Result<Lived, String> {
+    /// Gives the calls that failed; all of them when they were only counted.
+    async fn run(&self, scene: &Scene) -> Result<Vec<String>, String> {
         let mut ledger = scene.ledger.clone();
-        let (status, log) = self.live(scene, &mut ledger).await;
+        let (refused, status, log) = self.live(scene, &mut ledger).await;
         let calls = self.calls();
-        let wrong = |what: &str| Err(format!("{what}; {status}; failed: {calls:#?}\n{log}"));
-        let reads = self.fault.calls == "read" || calls.iter().any(|call| is_harmless(call));
-        let said = log.lines().any(|line| line.contains("WARN") || line.contains("ERROR"));
-        let failed = self.number > 0 && !calls.is_empty() && self.fault.kind != "short";
-        match status.code() {
-            None => return wrong(&format!("ended by signal {:?}", status.signal())),
-            Some(0) if failed && !said && !reads => return wrong("nothing was said"),
-            Some(0) => {}
-            Some(EXIT_STORAGE) if calls.is_empty() => return wrong("nothing has failed"),
-            Some(EXIT_STORAGE) if log.contains("pulk: ") => {}
-            Some(_) => return wrong("another end than was promised"),
-        }
-        let node = match Node::try_spawn(command(&self.data)).await {
-            Ok(node) => node,
-            Err((_, said)) => return wrong(&format!("it does not open again: {said}")),
+        let checked = self.check_end(refused, status, &log).map_err(str::to_owned);
+        let checked = match checked {
+            Ok(()) => self.check_directory(&ledger).await,
+            wrong => wrong,
         };
-        if let Err(what) = ledger.check(&node.http).await {
-            return wrong(&what);
+        checked.map_err(|wrong| format!("{wrong}; {status}; failed: {calls:#?}\n{log}"))?;
+        Ok(calls)
+    }
+
+    /// The node ends as it promises to, and says what has happened.
+    fn check_end(&self, refused: bool, status: ExitStatus, log: &str) -> Result<(), &'static str> {
+        let failed = if self.number == 0 { Vec::new() } else { self.calls() };
+        let may_be_silent = |call: &String| self.fault.kind == "short" || is_harmless(call);
+        let said = log.lines().any(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+        match status.code() {
+            Some(0) if refused => Err("a call was refused, and the node did not fail"),
+            Some(0) if !said && !failed.iter().all(may_be_silent) => Err("nothing was said"),
+            Some(0) => Ok(()),
+            Some(EXIT_STORAGE) if failed.is_empty() => Err("nothing was to fail"),
+            Some(EXIT_STORAGE) if log.contains("pulk: ") => Ok(()),
+            _ => Err("it ended in another way than it promises"),
         }
+    }
+
+    /// A node without faults has all that was acknowledged.
+    async fn check_directory(&self, ledger: &Ledger) -> Result<(), String> {
+        let opened = Node::try_spawn(command(&self.data)).await;
+        let node = opened.map_err(|(_, log)| format!("it does not open again: {log}"))?;
+        ledger.check(&node.http).await?;
         let (status, log) = node.stop().await;
-        assert_eq!(status.code(), Some(0), "{log}");
+        if status.code() != Some(0) {
+            return Err(format!("the next node ends with {status}: {log}"));
+        }
         assert_sound(&self.data).await;
-        Ok(Lived { calls })
+        Ok(())
     }
 
     /// The run with the fault.
-    async fn live(&self, scene: &Scene, ledger: &mut Ledger) -> (ExitStatus, String) {
+    async fn live(&self, scene: &Scene, ledger: &mut Ledger) -> (bool, ExitStatus, String) {
         let mut command = command(&self.data);
         command
             .env("LD_PRELOAD", shared_object())
@@ -160,16 +165,14 @@ impl Life {
             .env("PULK_FAULT_LOG", self.log());
         let node = match Node::try_spawn(command).await {
             Ok(node) => node,
-            Err(ended) => return ended,
+            Err((status, log)) => return (false, status, log),
         };
         let mut client = Client { node: node.http.clone(), ledger: ledger.clone() };
-        let lived = scene.live(&mut client).await;
+        let refused = scene.live(&mut client).await.is_err();
         *ledger = client.ledger;
-        match lived {
-            Ok(()) => node.stop().await,
-            // It ends by itself.
-            Err(_) => node.ended().await,
-        }
+        // After a failure it ends by itself.
+        let (status, log) = if refused { node.ended().await } else { node.stop().await };
+        (refused, status, log)
     }
 
     fn log(&self) -> PathBuf {
@@ -182,7 +185,8 @@ impl Life {
     }
 }
 
-/// What sled does not depend on, and so tells nobody: an older snapshot goes when the next is made.
+/// What nobody has to be told of: an older snapshot of sled that stays, which goes with the
+/// next one.
 fn is_harmless(call: &str) -> bool {
     call.contains(" remove data/sled/snap.")
 }
