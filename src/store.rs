@@ -208,6 +208,11 @@ pub trait Store: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// How many damages in its files were mended when it was opened: signs of a disk that rots.
+    fn mended(&self) -> u64 {
+        0
+    }
+
     /// Releases what the store holds, so that it can be opened again; the last call on it.
     ///
     /// # Errors

@@ -2,8 +2,8 @@
 //!
 //! # Layout
 //! `DIR/journal.N`, N counting up. Each file is a row of entries:
-//! `"pulk" · length of the body u32 · N u64 · crc32 u32 · body`, little-endian; the checksum covers
-//! the length, N and the body. The first entry of a file tells how many bytes the one before it has.
+//! `"pulk" · length of the body u32 · N u64 · crc32 u32 · body`, little-endian; the checksum
+//! covers the length, N and the body. The first entry of a file tells how long the one before is.
 //!
 //! Files are written over, not made anew: one whose writes are all in the trees becomes
 //! `DIR/journal.spare.N`, and that the next one. A sync of bytes that were there already need not
@@ -162,12 +162,21 @@ fn numbered(dir: &Path, prefix: &str) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// The commits in the journal files of a directory, in their order.
+/// What journal files hold.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// Commits, in their order.
+    pub(crate) commits: Vec<WriteSet>,
+    /// Flipped bits that were mended.
+    pub(crate) mended: u64,
+}
+
+/// What the journal files of a directory hold.
 ///
 /// # Errors
 /// [`Storage`](ErrorKind::Storage) when a file can't be read or is damaged.
-pub(crate) fn read(files: &[(u64, PathBuf)]) -> Result<Vec<WriteSet>> {
-    let mut commits = Vec::new();
+pub(crate) fn read(files: &[(u64, PathBuf)]) -> Result<Recovered> {
+    let mut recovered = Recovered::default();
     // Newest first: each file knows how long the one before it is.
     let mut length: Option<u64> = None;
     let mut newer: Option<u64> = None;
@@ -189,10 +198,11 @@ pub(crate) fn read(files: &[(u64, PathBuf)]) -> Result<Vec<WriteSet>> {
         if let Some(length_before) = found.length_before {
             (length, newer) = (Some(length_before), Some(*number));
         }
-        commits.extend(found.commits.into_iter().rev());
+        recovered.commits.extend(found.commits.into_iter().rev());
+        recovered.mended += found.mended;
     }
-    commits.reverse();
-    Ok(commits)
+    recovered.commits.reverse();
+    Ok(recovered)
 }
 
 fn damaged(path: &Path, at: usize) -> Error {
@@ -211,11 +221,21 @@ struct Found {
     length_before: Option<u64>,
     commits: Vec<WriteSet>,
     end: usize,
+    mended: u64,
 }
 
 fn read_file(number: u64, bytes: &[u8]) -> Found {
-    let mut found = Found { length_before: None, commits: Vec::new(), end: 0 };
-    while let Some((body, behind)) = decode_or_mend(number, bytes, found.end) {
+    let mut found = Found { length_before: None, commits: Vec::new(), end: 0, mended: 0 };
+    loop {
+        let rest = bytes.get(found.end..).unwrap_or_default();
+        let whole = decode(number, rest);
+        let is_whole = whole.is_some();
+        let Some((body, behind)) = whole.or_else(|| mend(number, rest)) else { break };
+        if !is_whole {
+            let byte = found.end;
+            tracing::error!(journal = number, byte, "a flipped bit was mended; look to the disk");
+            found.mended += 1;
+        }
         match (found.length_before, body.as_slice()) {
             (None, [(LENGTH_BEFORE, length, None)]) => {
                 let length = <[u8; 8]>::try_from(&**length).map(u64::from_be_bytes);
@@ -305,16 +325,7 @@ fn decode(number: u64, bytes: &[u8]) -> Option<(JournalBody, usize)> {
     Some((codec::decode_journal_body(raw.body).ok()?, raw.behind))
 }
 
-/// The same of the entry that begins there in a file; a flipped bit in it is mended.
-fn decode_or_mend(number: u64, file: &[u8], at: usize) -> Option<(JournalBody, usize)> {
-    let bytes = file.get(at..).unwrap_or_default();
-    decode(number, bytes).or_else(|| {
-        let mended = mend(number, bytes)?;
-        tracing::error!(journal = number, at, "a flipped bit was mended; look to the disk");
-        Some(mended)
-    })
-}
-
+/// The same when a bit of the entry was flipped.
 fn mend(number: u64, bytes: &[u8]) -> Option<(JournalBody, usize)> {
     let try_bit = |bit: usize| {
         let mut entry = bytes.get(..entry_bytes(bytes, bit)?)?.to_vec();

@@ -90,6 +90,8 @@ pub struct SledStore {
     places: Places,
     space: Arc<Space>,
     limits: Limits,
+    /// Damages that were mended at opening.
+    mended: u64,
     /// The last compaction that was tried.
     tried: Mutex<Option<compaction::Tried>>,
 }
@@ -146,6 +148,7 @@ impl SledStore {
                 false => error,
             }
         })?;
+        let mended = opened.mended;
         let database = Arc::new(opened);
         let failure = Arc::<Failure>::default();
         let committer = Committer::start(Arc::clone(&database), Arc::clone(&failure))?;
@@ -156,6 +159,7 @@ impl SledStore {
             places: Places::of(data_dir.path()),
             space,
             limits,
+            mended,
             tried: Mutex::default(),
         };
         if store.is_worth_compacting(None) {
@@ -227,6 +231,10 @@ impl Store for SledStore {
         let blobs = self.read(|_| blobs(&self.places.current))?;
         let problem = |name| format!("there is a blob file, {name}, which nobody syncs");
         Ok(blobs.into_iter().map(problem).collect())
+    }
+
+    fn mended(&self) -> u64 {
+        self.mended
     }
 
     fn close(&self) -> Result<()> {

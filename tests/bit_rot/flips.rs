@@ -1,7 +1,6 @@
 //! Bits taken at random from every part of every file.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use rand::rngs::StdRng;
@@ -9,7 +8,7 @@ use rand::{RngExt, SeedableRng};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::subject::{CountMended, Damage, Outcome, Subject, outcome};
+use crate::subject::{CountMended, Damage, Outcome, Subject, outcome, used};
 
 /// Flips of a run that says nothing else.
 const FLIPS: u64 = 400;
@@ -25,7 +24,7 @@ type Part = (PathBuf, u64, u64);
 fn parts(subject: &Subject) -> Vec<Part> {
     let mut parts = Vec::new();
     for (file, length) in subject.files() {
-        let used = used(subject, &file);
+        let used = used(&subject.directory.path().join(&file));
         let edge = EDGE_BYTES.min(used);
         parts.extend(
             [(0, edge), (used - edge, used), (0, used), (used, length)]
@@ -38,12 +37,6 @@ fn parts(subject: &Subject) -> Vec<Part> {
     }
     parts.retain(|(_, from, until)| from < until);
     parts
-}
-
-/// Bytes of a file up to the last that is not zero.
-fn used(subject: &Subject, file: &Path) -> u64 {
-    let bytes = fs::read(subject.directory.path().join(file)).unwrap();
-    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
 }
 
 /// A run of damages and what became of them.

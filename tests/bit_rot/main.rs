@@ -15,6 +15,8 @@
 
 #[path = "../everything/mod.rs"]
 mod everything;
+#[path = "../node/mod.rs"]
+mod node;
 #[path = "../program/mod.rs"]
 mod program;
 

@@ -13,10 +13,13 @@ use crate::everything::{self, Contents};
 /// Longer than opening takes, however busy the machine is: only a hang lasts so long.
 const HANG: Duration = Duration::from_secs(90);
 /// More than a file of the journal holds, so that one is moved.
-const FILLING_JOBS: usize = 90;
-const FILLING_BYTES: usize = 50_000;
+const FILLING_JOBS: usize = 20;
+const FILLING_BYTES: usize = 20_000;
+/// So that damage in the middle of a file has whole commits behind it.
+const JOURNAL_BYTES_LEAST: u64 = 8_000;
 /// More than a segment of sled's log holds.
-const AGED_JOBS: usize = 400;
+const AGED_JOBS: usize = 250;
+const AGED_BYTES: usize = 50_000;
 
 /// A directory at rest, and what is in it.
 pub struct Subject {
@@ -50,7 +53,7 @@ impl Subject {
         let (queue, _) = everything::open(directory.path()).await.unwrap();
         let mut with_results = everything::fill(&queue, "before").await;
         for number in 0..AGED_JOBS {
-            queue.enqueue(filling(number)).await.unwrap();
+            queue.enqueue(filling(number, AGED_BYTES)).await.unwrap();
         }
         queue.close().await.unwrap();
         let (queue, _) = everything::open(directory.path()).await.unwrap();
@@ -71,7 +74,7 @@ impl Subject {
         let before: Vec<_> = files().collect();
         let mut number = 0;
         while !files().any(|name| name.contains("spare")) || number < FILLING_JOBS {
-            let id = queue.enqueue(filling(number)).await.unwrap().id;
+            let id = queue.enqueue(filling(number, FILLING_BYTES)).await.unwrap().id;
             if number > 3 {
                 queue.cancel(id).await.unwrap();
             }
@@ -79,6 +82,11 @@ impl Subject {
             assert!(number < 100 * FILLING_JOBS, "no file is moved: {before:?}");
         }
         with_results.extend(everything::fill(&queue, "after").await);
+        // The newest file holds many commits, and nothing is moved any more.
+        while used(&directory.path().join(newest_journal(directory.path()))) < JOURNAL_BYTES_LEAST {
+            queue.enqueue(NewJob::new("last")).await.unwrap();
+        }
+        everything::settle(directory.path()).await;
         (directory, queue, with_results)
     }
 
@@ -111,9 +119,40 @@ impl Subject {
     }
 }
 
-fn filling(number: usize) -> NewJob {
-    let bytes = (0..FILLING_BYTES).map(|at| (at * number / 3 + at) as u8);
+fn filling(number: usize, bytes: usize) -> NewJob {
+    let bytes = (0..bytes).map(|at| (at * number / 3 + at) as u8);
     NewJob::new("fills").payload(Payload::Binary(bytes.collect()))
+}
+
+/// The journal file that commits were written to last.
+pub fn newest_journal(directory: &Path) -> PathBuf {
+    let newest = names(directory).into_iter().max_by_key(|name| journal_number(name)).unwrap();
+    assert!(journal_number(&newest).is_some(), "{newest}");
+    PathBuf::from(newest)
+}
+
+/// Bytes of a file that were written: in a journal the entries of its number, elsewhere up to the
+/// last byte that is not zero.
+pub fn used(file: &Path) -> u64 {
+    let bytes = fs::read(file).unwrap();
+    match journal_number(file.file_name().unwrap().to_str().unwrap()) {
+        Some(number) => entries(&bytes, number),
+        None => bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1),
+    }
+}
+
+fn journal_number(name: &str) -> Option<u64> {
+    name.strip_prefix("journal.")?.parse().ok()
+}
+
+/// `"pulk"`, the length of the body, the file's number, a checksum, the body.
+fn entries(bytes: &[u8], number: u64) -> u64 {
+    let mut end = 0;
+    while bytes[end..].starts_with(b"pulk") && bytes[end + 8..end + 16] == number.to_le_bytes() {
+        let length: [u8; 4] = bytes[end + 4..end + 8].try_into().unwrap();
+        end += 20 + u32::from_le_bytes(length) as usize;
+    }
+    end as u64
 }
 
 /// What is done to a file.

@@ -15,13 +15,15 @@ use pulk::queue::{
     StateCounts,
 };
 use pulk::retry::RetryPolicy;
-use pulk::store::JournaledStore;
+use pulk::store::{JournaledStore, Sizes};
 use pulk::{
     Config, ErrorKind, JobId, JobView, NewJob, Payload, Priority, Queue, Result, RunAt, Timestamp,
 };
 
 /// When everything happens.
 pub const NOW_MS: u64 = 1_760_000_000_000;
+/// Small, so that directories are.
+const JOURNAL_FILE_BYTES: u64 = 150_000;
 const DAY_MS: u64 = 24 * 3_600_000;
 const YEAR_MS: u64 = 365 * DAY_MS;
 
@@ -33,7 +35,9 @@ pub async fn open(directory: &Path) -> Result<(Queue, ManualClock)> {
 /// The same at a later time.
 pub async fn open_at(directory: &Path, now: Timestamp) -> Result<(Queue, ManualClock)> {
     let path = directory.to_owned();
-    let store = tokio::task::spawn_blocking(move || JournaledStore::open(&path)).await.unwrap()?;
+    let sizes = Sizes { journal_file_bytes: JOURNAL_FILE_BYTES, ..Sizes::default() };
+    let open = move || JournaledStore::open_with_sizes(&path, 0, sizes);
+    let store = tokio::task::spawn_blocking(open).await.unwrap()?;
     let clock = ManualClock::new(now);
     let config = Config {
         data_dir: directory.to_owned(),
@@ -235,4 +239,28 @@ pub fn copy(from: &Path, to: &Path) {
             false => drop(std::fs::copy(entry.path(), to).unwrap()),
         }
     }
+}
+
+/// Waits until no journal file is being moved, so that the files stand still.
+pub async fn settle(directory: &Path) {
+    let is_journal = |name: &str| name.starts_with("journal.") && !name.contains("spare");
+    loop {
+        let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name());
+        if names.filter(|name| is_journal(name.to_str().unwrap())).count() <= 1 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The keys that [`fill`] took are known.
+pub async fn assert_keys_hold(queue: &Queue, life: &str) {
+    let name = format!("kept-{life}");
+    let job = |kind: &str| NewJob::new(kind).queue(&name);
+    for key in ["a", "b", "c"] {
+        let refused = queue.enqueue(job("unique").unique(Unique::new(key))).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict, "{key}");
+    }
+    let again = queue.enqueue(job("idempotent").idempotency_key("once")).await.unwrap();
+    assert!(!again.is_new);
 }

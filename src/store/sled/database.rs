@@ -26,6 +26,8 @@ pub(super) struct Database {
     pub(super) file: File,
     /// How far its log is durable.
     end: Mutex<DurableEnd>,
+    /// Damages that were mended before it was opened.
+    pub(super) mended: u64,
     /// Ours until nothing of the database is left (rule 10). A copy being made goes without: it
     /// may outlive its failure.
     pub(super) data_dir: OnceLock<Arc<DataDir>>,
@@ -36,17 +38,16 @@ impl Database {
     pub(super) fn open(path: &Path, data_dir: Option<Arc<DataDir>>) -> Result<Database> {
         let failed = |error: io::Error| unopened(path, &error.to_string());
         remove_half_written_snapshots(path).map_err(failed)?;
-        let end = match path.join("db").exists() {
-            true => Some(whole_to_its_end(path)?),
-            false => None,
+        let (end, mut mended) = match path.join("db").exists() {
+            true => whole_to_its_end(path).map(|(end, mended)| (Some(end), mended))?,
+            false => (None, 0),
         };
         let opened = open_sled(path).or_else(|error| match &end {
             // sled has read more than we have.
             Some(end) if error.kind() == ErrorKind::Corrupt => {
-                match mend(path, end, Extent::Everything)? {
-                    0 => Err(error),
-                    _ => open_sled(path),
-                }
+                let more = mend(path, end, Extent::Everything)?;
+                mended += more;
+                if more > 0 { open_sled(path) } else { Err(error) }
             }
             _ => Err(error),
         });
@@ -55,7 +56,7 @@ impl Database {
         // sled syncs its snapshot but not the folder in which it then renames it.
         sync_dir(path).map_err(failed)?;
         let data_dir = data_dir.map_or_else(OnceLock::new, OnceLock::from);
-        Ok(Database { db, trees, file, end: Mutex::new(end), data_dir })
+        Ok(Database { db, trees, file, end: Mutex::new(end), mended, data_dir })
     }
 
     pub(super) fn tree(&self, tree: Tree) -> Result<&::sled::Tree, String> {
@@ -154,7 +155,7 @@ impl Database {
 
     /// Returns when sled has let go of its files, so that they can be opened or moved at once.
     pub(super) fn close(self) -> Result<(), String> {
-        let Database { db, trees, file, end, data_dir } = self;
+        let Database { db, trees, file, end, data_dir, .. } = self;
         drop((trees, end));
         drop(db);
         // sled's last thread drops the last handle a little later, and the lock of sled with it.
@@ -215,8 +216,8 @@ fn open_sled(path: &Path) -> Result<Opened> {
     }
 }
 
-/// Mends what is damaged of a database that is there, or refuses it.
-fn whole_to_its_end(path: &Path) -> Result<DurableEnd> {
+/// Mends what is damaged of a database that is there, or refuses it. Gives how much was mended.
+fn whole_to_its_end(path: &Path) -> Result<(DurableEnd, u64)> {
     let end = DurableEnd::open(path).map_err(|error| unopened(path, &error.to_string()))?;
     let missing = || corrupt(path, "its file durable is missing or can't be read");
     let mut end = end.ok_or_else(missing)?;
@@ -224,13 +225,14 @@ fn whole_to_its_end(path: &Path) -> Result<DurableEnd> {
         true => Extent::Everything,
         false => Extent::SinceSnapshot,
     };
-    mend(path, &end, extent)?;
+    let mended = mend(path, &end, extent)?;
     end.settle().map_err(|error| unopened(path, &error.to_string()))?;
-    Ok(end)
+    Ok((end, mended))
 }
 
-fn mend(path: &Path, end: &DurableEnd, extent: Extent) -> Result<usize> {
-    log::mend(path, end.last(), extent).map_err(|trouble| match trouble {
+fn mend(path: &Path, end: &DurableEnd, extent: Extent) -> Result<u64> {
+    let mended = log::mend(path, end.last(), extent);
+    mended.map(|mended| mended as u64).map_err(|trouble| match trouble {
         Trouble::Io(error) => unopened(path, &error.to_string()),
         Trouble::Damage(reason) => corrupt(path, &reason),
     })
