@@ -4,8 +4,9 @@
 //! The real program runs with a shared object preloaded that makes its n-th write, sync, rename …
 //! fail (`proof/disk/src/calls/faults.rs`). First its calls are counted; then each is made to
 //! fail in a run of its own. Long rows of the same call on the same file, as when a new journal
-//! file is filled with zeros, get their first, their last and some drawn from a seed;
-//! `PULK_FAULTS=all` has them all.
+//! file is filled with zeros, get their first, their last and one drawn from `PULK_SEED`; of the
+//! kinds of faults that are much like another, a third is drawn. `PULK_FAULTS=all` has them all,
+//! `PULK_FAULTS=killed:7` the seventh call of the life that begins with what a killed node left.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,15 +32,21 @@ pub struct Fault {
     calls: &'static str,
     kind: &'static str,
     lasting: bool,
+    /// One call in so many is drawn.
+    one_in: usize,
 }
 
 impl Fault {
     const fn once(calls: &'static str, kind: &'static str) -> Fault {
-        Fault { calls, kind, lasting: false }
+        Fault { calls, kind, lasting: false, one_in: 1 }
     }
 
     const fn lasting(calls: &'static str, kind: &'static str) -> Fault {
-        Fault { calls, kind, lasting: true }
+        Fault { calls, kind, lasting: true, one_in: 1 }
+    }
+
+    const fn one_in(self, one_in: usize) -> Fault {
+        Fault { one_in, ..self }
     }
 }
 
@@ -53,17 +60,17 @@ async fn a_disk_that_is_full_from_some_write_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_fails_once() {
-    sweep(Fault::once("write", "EIO")).await;
+    sweep(Fault::once("write", "EIO").one_in(3)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_is_cut_short() {
-    sweep(Fault::once("write", "short")).await;
+    sweep(Fault::once("write", "short").one_in(3)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_is_cut_short_by_a_full_disk() {
-    sweep(Fault::lasting("write", "short")).await;
+    sweep(Fault::lasting("write", "short").one_in(3)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

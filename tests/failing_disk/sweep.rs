@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use crate::Fault;
 use crate::ledger::Ledger;
 use crate::node::{Node, assert_sound};
-use crate::scene::{Scene, command};
+use crate::scene::{Scene, command, place};
 use crate::workload::Client;
 
 /// How many lives go on at once.
@@ -34,7 +35,7 @@ pub async fn sweep(fault: Fault) {
         let name = scene.name;
         let counted = Life::new(&scene, fault, 0).run(&scene).await.unwrap();
         assert!(!counted.is_empty(), "no call was counted");
-        let chosen = choose(name, &counted, &mut random);
+        let chosen = choose(name, fault, &counted, &mut random);
         let (runs, missed) = run_all(Arc::new(scene), fault, chosen).await;
         println!("{name}: {} calls, {runs} of them failed", counted.len());
         // Its threads are not always in the same order, and may make a call less.
@@ -43,7 +44,7 @@ pub async fn sweep(fault: Fault) {
 }
 
 /// The numbers of the calls that are to fail.
-fn choose(scene: &str, calls: &[String], random: &mut StdRng) -> Vec<usize> {
+fn choose(scene: &str, fault: Fault, calls: &[String], random: &mut StdRng) -> Vec<usize> {
     let wanted = std::env::var("PULK_FAULTS").unwrap_or_default();
     if let Some((wanted, number)) = wanted.split_once(':') {
         return if wanted == scene { vec![number.parse().unwrap()] } else { Vec::new() };
@@ -60,6 +61,10 @@ fn choose(scene: &str, calls: &[String], random: &mut StdRng) -> Vec<usize> {
                 chosen.extend([start, start + 1, random.random_range(start + 2..last), last]);
             }
         }
+    }
+    if wanted != "all" {
+        let drawn = random.random_range(0..fault.one_in);
+        chosen = chosen.into_iter().skip(drawn).step_by(fault.one_in).collect();
     }
     chosen
 }
@@ -103,7 +108,7 @@ struct Life {
 
 impl Life {
     fn new(scene: &Scene, fault: Fault, number: usize) -> Life {
-        let place = tempfile::tempdir().unwrap();
+        let place = place();
         fs::create_dir(place.path().join("disk")).unwrap();
         let data = place.path().join("disk/data");
         scene.set(&data);
@@ -128,8 +133,11 @@ impl Life {
     fn check_end(&self, refused: bool, status: ExitStatus, log: &str) -> Result<(), &'static str> {
         let failed = if self.number == 0 { Vec::new() } else { self.calls() };
         let may_be_silent = |call: &String| self.fault.kind == "short" || is_harmless(call);
-        let said = log.lines().any(|line| line.contains(" WARN ") || line.contains(" ERROR "));
+        // What becomes of jobs is no word about the disk.
+        let said = |line: &str| line.contains(" WARN ") || line.contains(" ERROR ");
+        let said = log.lines().any(|line| said(line) && !line.contains(" pulk::jobs: "));
         match status.code() {
+            None if !refused && self.may_be_killed() => Ok(()),
             Some(0) if refused => Err("a call was refused, and the node did not fail"),
             Some(0) if !said && !failed.iter().all(may_be_silent) => Err("nothing was said"),
             Some(0) => Ok(()),
@@ -170,9 +178,19 @@ impl Life {
         let mut client = Client { node: node.http.clone(), ledger: ledger.clone() };
         let refused = scene.live(&mut client).await.is_err();
         *ledger = client.ledger;
+        if !refused {
+            let kill = self.may_be_killed() && !self.calls().is_empty();
+            node.signal(if kill { Signal::KILL } else { Signal::TERM });
+        }
         // After a failure it ends by itself.
-        let (status, log) = if refused { node.ended().await } else { node.stop().await };
+        let (status, log) = node.ended().await;
         (refused, status, log)
+    }
+
+    /// True for a life that may go on after its fault. It ends by SIGKILL then: after an orderly
+    /// end nobody reads the journal.
+    fn may_be_killed(&self) -> bool {
+        self.number > 0 && self.fault.kind == "short"
     }
 
     fn log(&self) -> PathBuf {
