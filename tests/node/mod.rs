@@ -52,9 +52,19 @@ impl Node {
 
     /// Starts a node by a command of the test's own, and waits until it serves.
     pub async fn spawn(command: Command) -> Node {
+        match Self::try_spawn(command).await {
+            Ok(node) => node,
+            Err((_, log)) => panic!("the node ended without serving; it said: {log}"),
+        }
+    }
+
+    /// The same; or how the node ended instead, and all that it logged.
+    pub async fn try_spawn(command: Command) -> Result<Node, (ExitStatus, String)> {
         let mut node = Node::launch(command);
-        node.serving().await;
-        node
+        match node.serves().await {
+            true => Ok(node),
+            false => Err(node.ended().await),
+        }
     }
 
     /// Starts a node by a command of the test's own; it serves later.
@@ -74,21 +84,33 @@ impl Node {
 
     /// Waits until it serves.
     pub async fn serving(&mut self) {
-        let serving = self.line("Serving").await;
+        assert!(self.serves().await, "the node ended without serving; it said: {:#?}", self.seen);
+    }
+
+    /// The same; false when it has ended instead.
+    async fn serves(&mut self) -> bool {
+        let Some(serving) = self.find_line("Serving").await else { return false };
         self.address = field(&serving, "address");
         self.http = Http::new(&self.address);
+        true
     }
 
     /// The next line of the log with this text in it.
     pub async fn line(&mut self, text: &str) -> String {
+        let found = self.find_line(text).await;
+        found
+            .unwrap_or_else(|| panic!("the node ended without {text:?}; it said: {:#?}", self.seen))
+    }
+
+    async fn find_line(&mut self, text: &str) -> Option<String> {
         let wanted = async {
             while let Some(line) = self.log.recv().await {
                 self.seen.push(line.clone());
                 if line.contains(text) {
-                    return line;
+                    return Some(line);
                 }
             }
-            panic!("the node ended without {text:?}; it said: {:#?}", self.seen)
+            None
         };
         within(text, wanted).await
     }
