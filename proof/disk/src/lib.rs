@@ -3,6 +3,7 @@
 //!
 //! - [`operation`]: what the kernel was asked to do with the files below a directory, in order.
 //! - [`history`], [`image`], [`chance`]: what a power cut may leave of that.
+//! - [`strace`]: operations out of a trace of a running program.
 //!
 //! Nothing here knows of pulk.
 
@@ -10,6 +11,7 @@ pub mod chance;
 pub mod history;
 pub mod image;
 pub mod operation;
+pub mod strace;
 
 pub use chance::Chance;
 pub use history::{Base, History};
