@@ -12,6 +12,7 @@
 
 pub(crate) mod codec;
 pub(crate) mod data_dir;
+mod flipped_bit;
 pub(crate) mod format;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -207,6 +208,11 @@ pub trait Store: Send + Sync {
     /// [`Poisoned`](crate::ErrorKind::Poisoned) when the engine can't tell.
     fn problems(&self) -> Result<Vec<String>> {
         Ok(Vec::new())
+    }
+
+    /// How many damages in its files were mended when it was opened: signs of a disk that rots.
+    fn mended(&self) -> u64 {
+        0
     }
 
     /// Releases what the store holds, so that it can be opened again; the last call on it.

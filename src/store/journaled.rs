@@ -51,6 +51,8 @@ pub struct JournaledStore {
     dir: PathBuf,
     space: Arc<Space>,
     file_bytes_full: u64,
+    /// Flipped bits that were mended in the journal.
+    mended: u64,
 }
 
 /// How large the files may get before something is done about it. The defaults were measured; the
@@ -110,7 +112,7 @@ impl JournaledStore {
         let (limits, segment_bytes) = (sizes.compaction, sizes.segment_bytes);
         let sled = SledStore::open_in(&data_dir, space.clone(), limits, segment_bytes)?;
         let sled = Arc::new(sled);
-        let journal = empty(dir, &sled, &space, sizes.journal_file_bytes)?;
+        let (journal, mended) = empty(dir, &sled, &space, sizes.journal_file_bytes)?;
         let over = Over {
             journal: Some(journal),
             active: WriteSet::default(),
@@ -126,6 +128,7 @@ impl JournaledStore {
             dir: dir.to_owned(),
             space,
             file_bytes_full: sizes.journal_file_bytes,
+            mended,
         })
     }
 
@@ -258,6 +261,10 @@ impl Store for JournaledStore {
         self.sled.problems()
     }
 
+    fn mended(&self) -> u64 {
+        self.sled.mended() + self.mended
+    }
+
     /// Moves what is left into sled, so that an orderly end leaves no journal.
     fn close(&self) -> Result<()> {
         let mover = self.mover.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -293,10 +300,17 @@ impl Drop for JournaledStore {
 }
 
 /// Moves what journal files an unclean end has left into sled, and begins a new one.
-fn empty(dir: &Path, sled: &SledStore, space: &Space, file_bytes_full: u64) -> Result<Journal> {
+/// Gives that, and how many flipped bits were mended.
+fn empty(
+    dir: &Path,
+    sled: &SledStore,
+    space: &Space,
+    file_bytes_full: u64,
+) -> Result<(Journal, u64)> {
     let files = journal::files(dir).map_err(|error| unusable(dir, &error))?;
     let mut all = WriteSet::default();
-    for writes in journal::read(&files)? {
+    let recovered = journal::read(&files)?;
+    for writes in recovered.commits {
         all.merge(writes);
     }
     move_into(sled, all.iter(), |_| {})?;
@@ -306,10 +320,11 @@ fn empty(dir: &Path, sled: &SledStore, space: &Space, file_bytes_full: u64) -> R
     }
     let needed_bytes = file_bytes_full + APPEND_SPARE_BYTES;
     space.make_room(needed_bytes);
-    Journal::begin(dir, next, 0, file_bytes_full).map_err(|error| match error.kind() {
+    let begun = Journal::begin(dir, next, 0, file_bytes_full).map_err(|error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => space.too_full(needed_bytes),
         _ => unusable(dir, &error),
-    })
+    });
+    Ok((begun?, recovered.mended))
 }
 
 fn unusable(dir: &Path, error: &io::Error) -> Error {
