@@ -31,3 +31,8 @@ fn http_requests() {
 fn crash_recovery() {
     holds_for_every_input("crash_recovery", pulk_proof::bodies::crash_recovery);
 }
+
+#[test]
+fn queue_commands() {
+    holds_for_every_input("queue_commands", pulk_proof::bodies::queue_commands);
+}

@@ -4,6 +4,8 @@
 
 mod crash_recovery;
 mod http_request;
+mod queue_commands;
 
 pub use crash_recovery::{crash_again, crash_recovery};
 pub use http_request::http_request;
+pub use queue_commands::queue_commands;

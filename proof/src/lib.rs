@@ -11,3 +11,11 @@
 )]
 
 pub mod bodies;
+pub mod command;
+pub mod draw;
+pub mod driver;
+pub mod truth;
+
+pub use command::{Answer, Command, Told};
+pub use driver::Driver;
+pub use truth::Truth;

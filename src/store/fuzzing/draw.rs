@@ -25,8 +25,8 @@ impl Draw<'_> {
     }
 
     /// A number of as many bits as a byte says: small ones are as likely as large ones.
-    pub(super) fn number(&mut self) -> u128 {
-        let bits = u32::from(self.byte() % 129);
+    pub(super) fn number(&mut self, bits_max: u32) -> u128 {
+        let bits = u32::from(self.byte()) % (bits_max + 1);
         let bytes = bits.div_ceil(8);
         let drawn = (0..bytes).fold(0u128, |sum, _| sum << 8 | u128::from(self.byte()));
         drawn & u128::MAX.checked_shr(128 - bits).unwrap_or(0)
@@ -47,7 +47,7 @@ impl Draw<'_> {
 macro_rules! drawn {
     ($($method:ident $visit:ident $type:ty)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-            visitor.$visit(self.number() as $type)
+            visitor.$visit(self.number(<$type>::BITS) as $type)
         })*
     };
 }
@@ -69,7 +69,7 @@ impl<'de> Deserializer<'de> for &mut Draw<'_> {
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_f64(f64::from_bits(self.number() as u64))
+        visitor.visit_f64(f64::from_bits(self.number(64) as u64))
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {

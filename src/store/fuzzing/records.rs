@@ -127,7 +127,7 @@ fn journal_bodies_are_read_as_written(input: &[u8]) {
 /// changed at any place only those before it, whole; one flipped bit may be mended.
 fn journal_files_are_read_as_written(input: &[u8]) {
     let mut draw = Draw(input);
-    let (place, change) = (draw.number() as usize, draw.byte());
+    let (place, change) = (draw.number(16) as usize, draw.byte());
     let commits: Vec<WriteSet> = (0..draw.below(4)).map(|_| write_set(&mut draw)).collect();
     let bodies: Vec<Vec<u8>> = commits.iter().map(|commit| body(commit)).collect();
     let entries: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
@@ -168,8 +168,8 @@ fn body(writes: &WriteSet) -> Vec<u8> {
 fn texts_are_read_as_written(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     let mut draw = Draw(input);
-    let job = crate::job::JobId::from_u128(draw.number());
-    let token = LeaseToken { job, delivery: draw.number() as u32 };
+    let job = crate::job::JobId::from_u128(draw.number(128));
+    let token = LeaseToken { job, delivery: draw.number(32) as u32 };
     assert_eq!(token.to_string().parse::<LeaseToken>().unwrap(), token);
     if let Ok(token) = text.parse::<LeaseToken>() {
         assert!(token.to_string().eq_ignore_ascii_case(&text), "{text:?} is {token}");

@@ -1,0 +1,130 @@
+//! Everything that can be seen of a queue, against what must be.
+
+use std::collections::BTreeSet;
+
+use pulk::queue::{QueueView, ReplayView};
+use pulk::{JobId, JobState, JobView};
+
+use super::{At, Checked, Timer, Truth, hold};
+
+/// All that can be seen of a queue at a moment.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// All jobs, in the order of lists.
+    pub jobs: Vec<JobView>,
+    /// All queues.
+    pub queues: Vec<QueueView>,
+    /// The background replays.
+    pub replays: Vec<ReplayView>,
+}
+
+impl Truth {
+    /// What is seen is what must be; what only the queue knew is learnt.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn agree(&mut self, seen: &Seen) -> Checked {
+        let serials = self.identify(&seen.jobs)?;
+        self.learn_replays(&serials, seen)?;
+        for (serial, view) in serials.iter().zip(&seen.jobs) {
+            self.is_job(*serial, view)?;
+        }
+        let expected = self.listed(|_| true);
+        hold!(serials == expected, "jobs are listed as {serials:?}, and lie as {expected:?}");
+        self.are_queues(&seen.queues)?;
+        self.are_replays(&seen.replays)?;
+        self.replays
+            .keys()
+            .copied()
+            .collect::<Vec<_>>()
+            .iter()
+            .try_for_each(|id| self.left_nothing(*id))
+    }
+
+    /// The serials of the jobs seen: each job is there once, and no other.
+    fn identify(&mut self, jobs: &[JobView]) -> Checked<Vec<u64>> {
+        let mut serials = Vec::with_capacity(jobs.len());
+        let mut missing: BTreeSet<u64> = self.jobs.keys().copied().collect();
+        for view in jobs {
+            let serial = self.recognize(view.id, &view.payload)?;
+            hold!(missing.remove(&serial), "I1: job {serial} is there twice: {view:?}");
+            serials.push(serial);
+        }
+        for serial in missing.clone() {
+            let job = self.job(serial);
+            if let At::Leased { lease, .. } = &job.at
+                && lease.cancelled
+                && job.may_have_timed_out(self.now)
+            {
+                missing.remove(&serial);
+                self.forget(serial);
+            }
+        }
+        let lost = missing.first().map(|serial| (serial, &self.jobs[serial]));
+        hold!(lost.is_none(), "I7: {} jobs are lost, the first is {lost:?}", missing.len());
+        Ok(serials)
+    }
+
+    fn learn_replays(&mut self, serials: &[u64], seen: &Seen) -> Checked {
+        let moved = serials
+            .iter()
+            .zip(&seen.jobs)
+            .filter(|(serial, view)| view.state != JobState::Dead && self.job(**serial).is_dead());
+        let moved: Vec<u64> = moved.map(|(serial, _)| *serial).collect();
+        self.were_put_back(&moved, &seen.replays)
+    }
+
+    /// What chance decided, or which of two things was on the disk: within what is allowed.
+    pub(super) fn learn(&mut self, serial: u64, view: &JobView) -> Checked {
+        let now = self.now;
+        let job = self.job_mut(serial);
+        if view.state != JobState::Running && job.may_have_timed_out(now) {
+            return self.time_out(serial);
+        }
+        match (&mut job.at, view.state) {
+            (At::Timer(timer), JobState::Ready) if timer.due <= now && timer.latest > now => {
+                hold!(view.run_at <= now, "job {serial} is ready since {}", view.run_at);
+                self.make_ready(serial);
+            }
+            (At::Timer(Timer { due, latest, .. }), JobState::Scheduled | JobState::Retrying)
+                if due != latest =>
+            {
+                hold!(
+                    (*due..=*latest).contains(&view.run_at),
+                    "job {serial} is due {due} to {latest}, and waits until {}",
+                    view.run_at
+                );
+                (*due, *latest) = (view.run_at, view.run_at);
+            }
+            (At::Leased { lease, .. }, JobState::Running) => {
+                let (Some((started, least)), Some(running)) = (lease.least, &view.running) else {
+                    return Ok(());
+                };
+                let starts = [started, lease.started];
+                hold!(
+                    starts.contains(&running.started_at),
+                    "job {serial} was started at one of {starts:?}: {running:?}"
+                );
+                lease.started = running.started_at;
+                lease.least = Some((running.started_at, least));
+                if lease.timeout_at() == Some(running.expires_at) {
+                    return Ok(());
+                }
+                let most = lease.deadline;
+                hold!(
+                    (least..=most).contains(&running.expires_at),
+                    "job {serial}'s lease ends {least} to {most}: {running:?}"
+                );
+                (lease.deadline, lease.least) = (running.expires_at, None);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Ids of jobs that were seen: none of them may ever come again for another job.
+    #[must_use]
+    pub fn named(&self) -> Vec<(JobId, u64)> {
+        self.by_id.iter().map(|(id, serial)| (*id, *serial)).collect()
+    }
+}

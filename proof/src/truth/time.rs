@@ -1,0 +1,241 @@
+//! What time does: leases end, timers come due, what has its time is over, a clock steps back.
+
+use pulk::dead_letter::DeadReason;
+use pulk::job::limits;
+use pulk::{JobState, Timestamp};
+
+use super::{At, Checked, Job, Lease, Truth};
+
+/// How long a lease lives on after opening when it ran out while the queue was closed.
+const LEASE_GRACE_MS: u64 = 10_000;
+/// Time from one look for dead letters that are too old to the next.
+const SWEEP_EVERY_MS: u64 = 60_000;
+
+impl Lease {
+    /// A clock that steps back takes it along.
+    fn pull_back(&mut self, now: Timestamp) {
+        self.started = self.started.min(now);
+        self.deadline = self.deadline.min(now.plus_ms(self.lease_ms));
+        if let Some((started, deadline)) = &mut self.least {
+            *started = (*started).min(now);
+            *deadline = (*deadline).min(now.plus_ms(self.lease_ms));
+        }
+    }
+
+    /// After opening it is what was written, brought back within its length, and has some seconds
+    /// at least. `may_step_back`: that the clock stepped back may be known beside this.
+    fn reopen(&mut self, now: Timestamp, may_step_back: bool) {
+        let grace = now.plus_ms(LEASE_GRACE_MS);
+        let latest = now.plus_ms(self.lease_ms);
+        let opened = |deadline: Timestamp| deadline.min(latest).max(grace);
+        let (in_memory, written) = (opened(self.deadline), opened(self.written.1));
+        let mut least = in_memory.min(written);
+        if may_step_back {
+            least = least.min(latest);
+        }
+        let (started, first_started) = (self.started.min(now), self.written.0.min(now));
+        (self.started, self.deadline) = (first_started, in_memory.max(written));
+        let exact = (started, least) == (self.started, self.deadline);
+        self.least = (!exact).then_some((started, least));
+    }
+}
+
+impl Job {
+    /// After an opening, its start may be earlier than it seems.
+    pub(super) fn may_have_timed_out(&self, now: Timestamp) -> bool {
+        let At::Leased { lease, .. } = &self.at else { return false };
+        let least = lease.least.zip(lease.timeout_ms);
+        least.is_some_and(|((started, _), timeout_ms)| started.plus_ms(timeout_ms) <= now)
+    }
+}
+
+impl Truth {
+    /// The queue was opened at this moment, on what the last commit left.
+    pub fn open(&mut self, now: Timestamp) {
+        let may_step_back = now < self.latest;
+        for job in self.jobs.values_mut() {
+            if let At::Leased { lease, .. } = &mut job.at {
+                lease.reopen(now, may_step_back);
+            }
+        }
+        self.last_served = [None; 5];
+        let limited = self.config.dead_max_age_ms > 0 || self.config.dead_max_per_queue > 0;
+        self.next_sweep = limited.then_some(now);
+        self.earn(self.now, now, true);
+        self.step_back(now);
+        self.now = now;
+    }
+
+    /// What time has done at the beginning of a group.
+    ///
+    /// # Errors
+    /// When the model contradicts itself.
+    pub fn tick(&mut self, now: Timestamp) -> Checked {
+        if now < self.now {
+            for job in self.jobs.values_mut() {
+                if let At::Leased { lease, .. } = &mut job.at {
+                    lease.pull_back(now);
+                }
+            }
+            self.step_back(now);
+        }
+        self.earn(self.now, now, false);
+        self.now = now;
+        self.latest = self.latest.max(now);
+        self.end_leases()?;
+        self.fire_timers();
+        self.sweep();
+        self.end_what_is_over();
+        Ok(())
+    }
+
+    /// What counts from a moment that is in the future now counts from now.
+    fn step_back(&mut self, now: Timestamp) {
+        for job in self.jobs.values_mut() {
+            if let At::Timer(timer) = &mut job.at
+                && let Some(since) = timer.since.filter(|since| *since > now)
+            {
+                timer.due = now.plus_ms(timer.due.ms_since(since));
+                timer.latest = now.plus_ms(timer.latest.ms_since(since));
+                timer.since = Some(now);
+            }
+            if let (Some(expires_at), Some(ends_at)) = (job.expires_at, job.ends_at)
+                && job.born_at > now
+            {
+                job.ends_at = Some(ends_at.min(now.plus_ms(expires_at.ms_since(job.born_at))));
+            }
+        }
+        for held in self.keys.values_mut().filter(|held| held.ttl_ms.is_some()) {
+            held.since = held.since.min(now);
+        }
+        for called in self.calls.values_mut() {
+            called.until = called.until.min(now.plus_ms(limits::IDEMPOTENCY_TTL_MS));
+        }
+        for result in self.results.values_mut() {
+            result.expires_at = result.expires_at.min(now.plus_ms(self.config.result_ttl_ms));
+        }
+    }
+
+    fn end_leases(&mut self) -> Checked {
+        let now = self.now;
+        let over = self.jobs.iter().filter_map(|(serial, job)| match &job.at {
+            At::Leased { lease, .. } if lease.attention_at() <= now => Some((*serial, lease)),
+            _ => None,
+        });
+        let over: Vec<(u64, Lease)> = over.map(|(serial, lease)| (serial, lease.clone())).collect();
+        for (serial, lease) in over {
+            if lease.cancelled {
+                self.forget(serial);
+            } else if lease.timeout_at().is_some_and(|timeout_at| timeout_at <= now) {
+                self.time_out(serial)?;
+            } else {
+                let job = self.job_mut(serial);
+                job.interruptions += 1;
+                match job.interruptions > job.max_interruptions {
+                    true => self.bury(serial, DeadReason::Crashed),
+                    false => self.give_back(serial),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An attempt took too long, which is a failure.
+    pub(super) fn time_out(&mut self, serial: u64) -> Checked {
+        let timeout_ms = self.job(serial).timeout_ms.unwrap_or_default();
+        let error = format!("timed out: the attempt took longer than {timeout_ms} ms");
+        self.fail_running(serial, &error, true, None, None)
+    }
+
+    fn fire_timers(&mut self) {
+        let now = self.now;
+        let due = self.jobs.iter().filter_map(|(serial, job)| match &job.at {
+            At::Timer(timer) if timer.latest <= now => Some((timer.due, job.id, *serial)),
+            _ => None,
+        });
+        let mut due: Vec<_> = due.collect();
+        due.sort();
+        for (_, _, serial) in due {
+            self.make_ready(serial);
+        }
+    }
+
+    /// Puts a job that was elsewhere at the end of its lane.
+    pub(super) fn make_ready(&mut self, serial: u64) {
+        let (place, ready_at) = (self.place(), self.now);
+        self.job_mut(serial).at = At::Ready { place, ready_at };
+    }
+
+    fn sweep(&mut self) {
+        let now = self.now;
+        let Some(next) = self.next_sweep.map(|next| next.min(now.plus_ms(SWEEP_EVERY_MS))) else {
+            return;
+        };
+        self.next_sweep = Some(next);
+        if next > now {
+            return;
+        }
+        let max_age_ms = self.config.dead_max_age_ms;
+        for queue in self.queues.keys().copied().collect::<Vec<_>>() {
+            while let Some((died_at, serial)) = self.oldest_letter(queue) {
+                let aged = max_age_ms > 0 && died_at.plus_ms(max_age_ms) <= now;
+                if !aged && !self.has_too_many_letters(queue) {
+                    break;
+                }
+                self.forget(serial);
+            }
+        }
+        self.next_sweep = (max_age_ms > 0).then(|| now.plus_ms(SWEEP_EVERY_MS));
+    }
+
+    fn end_what_is_over(&mut self) {
+        let now = self.now;
+        let late = self.jobs.iter().filter(|(_, job)| {
+            let waits = matches!(job.state(), JobState::Ready | JobState::Scheduled);
+            waits && job.ends_at.is_some_and(|ends_at| ends_at <= now)
+        });
+        for serial in late.map(|(serial, _)| *serial).collect::<Vec<_>>() {
+            self.bury(serial, DeadReason::Expired);
+        }
+        self.results.retain(|_, result| result.expires_at > now);
+        self.calls.retain(|_, called| called.until > now);
+    }
+
+    // ---- deaths ----
+
+    /// The job is a dead letter now.
+    pub(super) fn bury(&mut self, serial: u64, reason: DeadReason) {
+        self.free_key(serial);
+        let died_at = self.now;
+        let job = self.job_mut(serial);
+        (job.expires_at, job.ends_at) = (None, None);
+        job.at = At::Dead { reason, died_at };
+        let (queue, by_replay) = (job.queue, job.by_replay.clone());
+        self.note_death(&by_replay);
+        if self.has_too_many_letters(queue)
+            && let Some((_, oldest)) = self.oldest_letter(queue)
+        {
+            self.forget(oldest);
+        }
+    }
+
+    fn letters(&self, queue: u32) -> impl Iterator<Item = (Timestamp, u64)> {
+        let dead = self.jobs.iter().filter(move |(_, job)| job.queue == queue);
+        let dead = dead.filter_map(|(serial, job)| match job.at {
+            At::Dead { died_at, .. } => Some((died_at, job.id, *serial)),
+            _ => None,
+        });
+        let mut letters: Vec<_> = dead.collect();
+        letters.sort();
+        letters.into_iter().map(|(died_at, _, serial)| (died_at, serial))
+    }
+
+    fn oldest_letter(&self, queue: u32) -> Option<(Timestamp, u64)> {
+        self.letters(queue).next()
+    }
+
+    fn has_too_many_letters(&self, queue: u32) -> bool {
+        let most = self.config.dead_max_per_queue;
+        most > 0 && self.letters(queue).count() as u64 > most
+    }
+}
