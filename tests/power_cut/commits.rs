@@ -46,7 +46,7 @@ impl Plan {
     fn sizes(self) -> Sizes {
         let limit = Limit { spare_bytes: self.spare_bytes, ratio: 3 };
         let compaction = Limits { plenty: limit, short: limit };
-        Sizes { journal_file_bytes: self.journal_file_bytes, compaction }
+        Sizes { journal_file_bytes: self.journal_file_bytes, compaction, ..Sizes::default() }
     }
 
     fn open(self, dir: &Path) -> JournaledStore {
