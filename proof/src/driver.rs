@@ -157,7 +157,8 @@ impl Driver {
         let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
         let count = |tree: Tree| {
             let scan = self.store.scan(tree, all.clone(), Direction::Ascending);
-            (tree.name(), scan.map(|entry| entry.expect("it is there")).count())
+            let records = scan.collect::<pulk::Result<Vec<_>>>().expect("it can be read");
+            (tree.name(), records.len())
         };
         Tree::ALL.into_iter().map(count).filter(|(_, records)| *records > 0).collect()
     }
