@@ -45,7 +45,7 @@ async fn record(load: Load, kept_in: &Path) -> Recording {
         let mut working = JoinSet::new();
         for (number, hands) in (0..).zip(hands.drain(..)) {
             let address = node.address.clone();
-            let client = Client::connect(number, life as u64, load.seed, &address, hands).await;
+            let client = Client::connect(number, life, load.seed, &address, hands).await;
             // The last life works until it is done; the one before until it is killed.
             working.spawn(client.work(count));
         }

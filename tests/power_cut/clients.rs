@@ -80,10 +80,11 @@ pub struct Told {
     pub jobs: Vec<Held>,
 }
 
-/// A call: which one it was of those from this port, what it asked and what it was told, if
-/// anything.
+/// A call: which one it was of those from this port to the first or the second node, what it asked
+/// and what it was told, if anything.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Call {
+    pub life: usize,
     pub port: u16,
     pub nth: usize,
     pub asked: Asked,
@@ -92,7 +93,7 @@ pub struct Call {
 
 pub struct Client {
     number: u64,
-    life: u64,
+    life: usize,
     random: StdRng,
     connection: TcpStream,
     calls: Vec<Call>,
@@ -110,9 +111,15 @@ pub struct Hands {
 }
 
 impl Client {
-    pub async fn connect(number: u64, life: u64, seed: u64, address: &str, hands: Hands) -> Client {
+    pub async fn connect(
+        number: u64,
+        life: usize,
+        seed: u64,
+        address: &str,
+        hands: Hands,
+    ) -> Client {
         let connection = TcpStream::connect(address).await.unwrap();
-        let random = StdRng::seed_from_u64(seed ^ number << 8 ^ life << 16);
+        let random = StdRng::seed_from_u64(seed ^ number << 8 ^ (life as u64) << 16);
         Client { number, life, random, connection, calls: Vec::new(), hands }
     }
 
@@ -315,7 +322,7 @@ impl Client {
     ) -> Option<Told> {
         let port = self.connection.local_addr().unwrap().port();
         let nth = self.calls.len();
-        self.calls.push(Call { port, nth, asked, told: None });
+        self.calls.push(Call { life: self.life, port, nth, asked, told: None });
         let body = body.to_string();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: node\r\n{header}content-type: application/json\r\n\

@@ -183,7 +183,7 @@ fn live(plan: Plan, life: usize, recording: &mut Recording) {
 fn answered(recording: &Recording, cut: usize) -> Option<u64> {
     let done = &recording.history.operations[..cut];
     let last = done.iter().rev().find_map(|operation| match operation {
-        Operation::Mark(mark) => Some(&recording.sent[*mark as usize].bytes),
+        Operation::Mark(mark) => Some(&recording.sent[*mark as usize].1.bytes),
         _ => None,
     });
     last.map(|bytes| u64::from_be_bytes(bytes[..].try_into().unwrap()))

@@ -91,9 +91,10 @@ pub struct Expected<'a> {
 impl Ledger {
     pub fn new(recording: &Recording, calls: Vec<Call>) -> Ledger {
         let answers = answers(recording);
-        let at = |call: &Call| answers.get(&(call.port, call.nth)).copied();
+        let at = |call: &Call| answers.get(&(call.life, call.port, call.nth)).copied();
         let answered_at: Vec<Option<usize>> = calls.iter().map(at).collect();
-        let before = |call: &Call| answers.get(&(call.port, call.nth.checked_sub(1)?)).copied();
+        let before =
+            |call: &Call| answers.get(&(call.life, call.port, call.nth.checked_sub(1)?)).copied();
         let asked_at = calls.iter().map(|call| before(call).unwrap_or(0)).collect();
         for (call, answered) in calls.iter().zip(&answered_at) {
             assert!(call.told.is_none() || answered.is_some(), "no answer was seen to {call:?}");
@@ -232,15 +233,15 @@ impl Ledger {
     }
 }
 
-/// The operations at which answers began to be sent, by port and number.
-fn answers(recording: &Recording) -> HashMap<(u16, usize), usize> {
-    let (mut counts, mut answers) = (HashMap::<u16, usize>::new(), HashMap::new());
+/// The operations at which answers began to be sent, by process, port and number.
+fn answers(recording: &Recording) -> HashMap<(usize, u16, usize), usize> {
+    let (mut counts, mut answers) = (HashMap::<(usize, u16), usize>::new(), HashMap::new());
     for (at, operation) in recording.history.operations.iter().enumerate() {
         let Operation::Mark(mark) = operation else { continue };
-        let sent = &recording.sent[*mark as usize];
+        let (life, sent) = &recording.sent[*mark as usize];
         if sent.bytes.starts_with(b"HTTP/1.1 ") {
-            let count = counts.entry(sent.to_port).or_default();
-            answers.insert((sent.to_port, *count), at);
+            let count = counts.entry((*life, sent.to_port)).or_default();
+            answers.insert((*life, sent.to_port, *count), at);
             *count += 1;
         }
     }

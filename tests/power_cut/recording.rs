@@ -19,7 +19,8 @@ pub struct Recording {
     /// The directory, as the processes called it.
     root: PathBuf,
     pub history: History,
-    pub sent: Vec<Sent>,
+    /// What was sent, and by which process: 0 for the first.
+    pub sent: Vec<(usize, Sent)>,
     traces: usize,
 }
 
@@ -158,7 +159,7 @@ impl Recording {
             }
         }
         self.history.operations.append(&mut read.operations);
-        self.sent.append(&mut read.sent);
+        self.sent.extend(read.sent.into_iter().map(|sent| (self.traces, sent)));
         self.traces += 1;
         read.under_way
     }
