@@ -15,6 +15,7 @@ use pulk_proof_disk::Chance;
 
 use crate::command::{Answer, Command};
 use crate::driver::Finished;
+use crate::truth::serial_of;
 
 /// The queues that are used.
 pub const QUEUES: [&str; 4] = ["mail", "report", "index", "sms"];
@@ -36,6 +37,8 @@ pub struct Known {
     pub cursors: VecDeque<String>,
     /// The same of dead letters.
     pub dead_cursors: VecDeque<String>,
+    /// The serials of jobs, by their ids.
+    pub serials: BTreeMap<JobId, u64>,
     /// Background replays may be begun; they and limits for dead letters are not for one queue.
     pub replays_in_background: bool,
 }
@@ -95,9 +98,10 @@ pub fn wait_ms(chance: &mut dyn Chance) -> u64 {
 }
 
 fn payload(chance: &mut dyn Chance, serial: u64) -> Payload {
-    let filler = match chance.below(24) {
-        23 => 20_000 + chance.below(30_000),
-        22 => 5_000 + chance.below(5_000),
+    let filler = match chance.below(48) {
+        // More than fits beside its job: it is cut into parts.
+        47 => 9_000 + chance.below(25_000),
+        46 => 4_000 + chance.below(4_000),
         few => few,
     };
     let filler = "x".repeat(filler as usize);
@@ -127,6 +131,7 @@ impl Known {
             }
             Some(Ok(Answer::Claimed(claimed))) => {
                 for job in &claimed.jobs {
+                    self.serials.extend(serial_of(&job.payload).map(|serial| (job.id, serial)));
                     remember(&mut self.tokens, job.token);
                     remember(&mut self.ids, job.id);
                 }
@@ -335,11 +340,12 @@ impl Known {
         }
     }
 
-    fn edit(&mut self, chance: &mut dyn Chance, _id: JobId) -> DeadEdit {
+    fn edit(&mut self, chance: &mut dyn Chance, id: JobId) -> DeadEdit {
+        // A job is known by the serial in its payload.
+        let serial = self.serials.get(&id).copied().filter(|_| one_in(chance, 2));
         DeadEdit {
             kind: some(chance, 3, kind),
-            // It would take the serial away that the job is known by; the world gives its own.
-            payload: None,
+            payload: serial.map(|serial| payload(chance, serial)),
             priority: some(chance, 3, priority),
             headers: some(chance, 3, headers),
             max_attempts: some(chance, 3, |chance| chance.below(5) as u32),

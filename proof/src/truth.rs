@@ -69,6 +69,8 @@ pub struct Truth {
     last_replay: u64,
     /// Put back by replays in this group, as the answers to claims tell.
     put_back_early: BTreeSet<u64>,
+    /// The times of groups that were committed and that nobody has looked at since.
+    unseen: BTreeSet<Timestamp>,
     last_served: [Option<QueueNumber>; 5],
     next_sweep: Option<Timestamp>,
 }
@@ -190,6 +192,7 @@ impl Truth {
             replays: BTreeMap::new(),
             last_replay: 0,
             put_back_early: BTreeSet::new(),
+            unseen: BTreeSet::new(),
             last_served: [None; 5],
             next_sweep: None,
         };

@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::subject::{CountMended, Damage, Outcome, Subject, outcome, used};
 
 /// Flips of a run that says nothing else.
-const FLIPS: u64 = 400;
+const FLIPS: u64 = 300;
 /// The part of a file at its end, and at its beginning, that gets flips of its own.
 const EDGE_BYTES: u64 = 300;
 /// sled writes its log in segments of this size; each has a header.

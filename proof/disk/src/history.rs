@@ -33,6 +33,13 @@ impl Base {
         Ok(base)
     }
 
+    /// The bytes of a file.
+    #[must_use]
+    pub fn file(&self, path: &Path) -> Option<&[u8]> {
+        let found = self.entries.iter().find(|(entry, _)| entry == path)?;
+        found.1.as_deref()
+    }
+
     fn read_below(&mut self, directory: &Path, path: &Path) -> io::Result<()> {
         let mut names = Vec::new();
         for entry in fs::read_dir(directory.join(path))? {
@@ -76,6 +83,14 @@ impl History {
         let mut disk = self.disk();
         disk.advance(cut);
         disk.image(chance, into)
+    }
+
+    /// What is there when all of it was done and no power was cut.
+    #[must_use]
+    pub fn end(&self) -> Base {
+        let mut disk = self.disk();
+        disk.advance(self.operations.len());
+        disk.present()
     }
 
     /// The disk as it was at the beginning; for many images, it is cheaper to go through the

@@ -37,8 +37,8 @@ use self::directory::{Directory, EntryChange};
 use self::file::{Change, File};
 use self::mood::{Mood, Survival};
 use crate::Operation;
-use crate::chance::Chance;
-use crate::history::History;
+use crate::chance::{Bytes, Chance};
+use crate::history::{Base, History};
 
 /// What a path leads to: the place in [`Disk::inodes`].
 type Number = usize;
@@ -189,6 +189,16 @@ impl<'a> Disk<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What is there now, seen by a program.
+    pub(crate) fn present(&self) -> Base {
+        let (mut survivors, root) = (Vec::new(), (0, Path::new("")));
+        let everything = Mood::everything();
+        self.survivors_below(root, Some(&everything), &mut Bytes::new(&[]), &mut survivors);
+        let survivors = survivors.into_iter();
+        let owned = survivors.map(|(path, bytes)| (path, bytes.map(Cow::into_owned)));
+        Base { entries: owned.collect() }
     }
 
     /// What a power cut at this moment leaves: directories (no bytes) and files by their paths,

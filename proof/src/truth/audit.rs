@@ -70,8 +70,10 @@ impl Truth {
             .iter()
             .zip(&seen.jobs)
             .filter(|(serial, view)| view.state != JobState::Dead && self.job(**serial).is_dead());
-        let moved: Vec<u64> = moved.map(|(serial, _)| *serial).collect();
-        self.were_put_back(&moved, &seen.replays)
+        let moved: Vec<_> = moved.map(|(serial, view)| (*serial, view.run_at)).collect();
+        self.were_put_back(&moved, &seen.replays)?;
+        self.unseen.clear();
+        Ok(())
     }
 
     /// What chance decided, or which of two things was on the disk: within what is allowed.
@@ -100,10 +102,10 @@ impl Truth {
                 let (Some((started, least)), Some(running)) = (lease.least, &view.running) else {
                     return Ok(());
                 };
-                let starts = [started, lease.started];
+                let starts = started..=lease.started;
                 hold!(
                     starts.contains(&running.started_at),
-                    "job {serial} was started at one of {starts:?}: {running:?}"
+                    "job {serial} was started at {starts:?}: {running:?}"
                 );
                 lease.started = running.started_at;
                 lease.least = Some((running.started_at, least));

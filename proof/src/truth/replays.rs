@@ -8,7 +8,7 @@ use pulk::queue::{
 };
 use pulk::{ErrorKind, Timestamp};
 
-use super::{Checked, Truth, granted, hold, other_answer, refused};
+use super::{At, Checked, Truth, granted, hold, other_answer, refused};
 use crate::command::{Answer, Told};
 
 /// A background replay.
@@ -181,8 +181,9 @@ impl Truth {
         }
         hold!(replay.view == *told, "a replay is {:?}, and told as {told:?}", replay.view);
         let replayed = told.counts.replayed as f64;
+        let most = replay.earned + 1.001;
         hold!(
-            replayed <= replay.earned + 1.001,
+            replayed.total_cmp(&most).is_le(),
             "replay {} put back {replayed}, and {} were due",
             told.id,
             replay.earned
@@ -199,7 +200,11 @@ impl Truth {
     }
 
     /// These dead letters were seen ready: background replays put them back.
-    pub(super) fn were_put_back(&mut self, moved: &[u64], told: &[ReplayView]) -> Checked {
+    pub(super) fn were_put_back(
+        &mut self,
+        moved: &[(u64, Timestamp)],
+        told: &[ReplayView],
+    ) -> Checked {
         let mut left = BTreeMap::new();
         for view in told {
             let before = self.replays.get(&view.id).map_or(0, |it| it.view.counts.replayed);
@@ -216,10 +221,14 @@ impl Truth {
                 job.by_replay.retain(|id| left.get(id).is_some_and(|left| *left > 0));
             }
         }
-        for serial in moved {
+        for (serial, at) in moved {
             let mut by = self.may_put_back(*serial);
             by.retain(|id| left.get(id).is_some_and(|left| *left > 0));
             self.was_put_back(*serial, by)?;
+            hold!(self.unseen.contains(at), "job {serial} was put back at {at}, between groups");
+            if let At::Ready { ready_at, .. } = &mut self.job_mut(*serial).at {
+                *ready_at = *at;
+            }
         }
         Ok(())
     }

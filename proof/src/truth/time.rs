@@ -82,6 +82,7 @@ impl Truth {
         self.earn(self.now, now, false);
         self.now = now;
         self.latest = self.latest.max(now);
+        self.unseen.insert(now);
         self.end_leases()?;
         self.fire_timers();
         self.sweep();

@@ -47,7 +47,7 @@ impl Truth {
 
     /// The job whose lease is to end by this word. `None` when the word was refused: the token
     /// holds nothing, or the job was cancelled, and is gone now.
-    fn to_end(&mut self, given: LeaseToken, told: Option<&Told>) -> Checked<Option<u64>> {
+    fn ending(&mut self, given: LeaseToken, told: Option<&Told>) -> Checked<Option<u64>> {
         let Some(serial) = self.live(given) else {
             refused(told, ErrorKind::LeaseLost).map_err(|text| format!("I3: {text}"))?;
             return Ok(None);
@@ -66,7 +66,7 @@ impl Truth {
         result: Option<&Bytes>,
         told: Option<&Told>,
     ) -> Checked {
-        let Some(serial) = self.to_end(given, told)? else { return Ok(()) };
+        let Some(serial) = self.ending(given, told)? else { return Ok(()) };
         is_done(told)?;
         let job = self.job(serial).clone();
         let ttl_ms = self.config.result_ttl_ms;
@@ -89,7 +89,7 @@ impl Truth {
     }
 
     pub(super) fn fail(&mut self, failure: &Failure, told: Option<&Told>) -> Checked {
-        let Some(serial) = self.to_end(failure.token, told)? else { return Ok(()) };
+        let Some(serial) = self.ending(failure.token, told)? else { return Ok(()) };
         let told = match granted(told)? {
             None => None,
             Some(Answer::Failed(failed)) => Some(*failed),
@@ -219,7 +219,7 @@ impl Truth {
         delay_ms: Option<u64>,
         told: Option<&Told>,
     ) -> Checked {
-        let Some(serial) = self.to_end(given, told)? else { return Ok(()) };
+        let Some(serial) = self.ending(given, told)? else { return Ok(()) };
         let now = self.now;
         let run_at = now.plus_ms(delay_ms.unwrap_or(0));
         match run_at > now {

@@ -28,7 +28,7 @@ pub fn key_order(input: &[u8]) {
         _ => Parts { moment: other.moment, shard: other.shard, ..a.clone() },
     };
     let chunk = |parts: &Parts| parts.chunk();
-    in_order(&a, &b, chunk, |id| id.progress_key(), |key| ChunkId::from_progress_key(key));
+    in_order(&a, &b, chunk, |id| id.progress_key(), ChunkId::from_progress_key);
     let in_lane = |parts: &Parts| ChunkId { lane: a.chunk().lane, ..parts.chunk() };
     let from_key = |key: &[u8]| ChunkId::from_key(a.chunk().lane.priority, key);
     in_order(&a, &b, in_lane, |id| id.key(), from_key);

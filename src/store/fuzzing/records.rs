@@ -129,7 +129,7 @@ fn journal_files_are_read_as_written(input: &[u8]) {
     let mut draw = Draw(input);
     let (place, change) = (draw.number(16) as usize, draw.byte());
     let commits: Vec<WriteSet> = (0..draw.below(4)).map(|_| write_set(&mut draw)).collect();
-    let bodies: Vec<Vec<u8>> = commits.iter().map(|commit| body(commit)).collect();
+    let bodies: Vec<Vec<u8>> = commits.iter().map(body).collect();
     let entries: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
     let mut file = journal::file_of(9, &entries);
     assert_eq!(journal::read_entries(9, &file), (commits.clone(), file.len()));
@@ -137,7 +137,7 @@ fn journal_files_are_read_as_written(input: &[u8]) {
     let place = place % file.len();
     match change {
         0 => file.truncate(place),
-        change => file.iter_mut().nth(place).into_iter().for_each(|byte| *byte ^= change),
+        change => file.get_mut(place).into_iter().for_each(|byte| *byte ^= change),
     }
     let (found, end) = journal::read_entries(9, &file);
     let is_one_bit = change.is_power_of_two();

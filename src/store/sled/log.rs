@@ -19,12 +19,18 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use super::message::{self, HEADER_BYTES_MAX, SEGMENT_HEADER_BYTES};
 use crate::store::flipped_bit;
 
+/// Threads that read the log; each has a segment in memory.
+const THREADS_MAX: usize = 4;
 /// What sled writes behind a snapshot: a length that it does not use, and a checksum.
 const SNAPSHOT_TAIL_BYTES: usize = 12;
 
@@ -78,12 +84,21 @@ pub(super) fn mend(
         file => file?,
     };
     let bytes = file.metadata()?.len();
-    let mut log = Log { file, path: &path, bytes, segment_bytes, durable_end, since, mended: 0 };
+    let log = Log {
+        file,
+        path: &path,
+        bytes,
+        segment_bytes,
+        durable_end,
+        since,
+        mended: AtomicUsize::new(0),
+    };
     log.read(extent)?;
-    if log.mended > 0 {
+    let mended_in_log = log.mended.into_inner();
+    if mended_in_log > 0 {
         log.file.sync_data()?;
     }
-    Ok(mended + usize::from(mended_snapshot) + log.mended)
+    Ok(mended + usize::from(mended_snapshot) + mended_in_log)
 }
 
 /// sled's settings hold what we gave it, and nothing else: damaged ones are written anew.
@@ -155,7 +170,7 @@ struct Log<'a> {
     durable_end: u64,
     /// What begins before this is read by sled when it is needed.
     since: u64,
-    mended: usize,
+    mended: AtomicUsize,
 }
 
 /// A segment: where in the file, and where in the log.
@@ -170,7 +185,7 @@ impl Log<'_> {
         self.segment_bytes as u64
     }
 
-    fn read(&mut self, extent: Extent) -> Result<(), Trouble> {
+    fn read(&self, extent: Extent) -> Result<(), Trouble> {
         let segments = self.segments()?;
         let last_start = self.durable_end - self.durable_end % self.segment_length();
         let is_there = segments.iter().any(|segment| segment.start == last_start);
@@ -178,19 +193,36 @@ impl Log<'_> {
             let path = self.path.display();
             return Err(Trouble::Damage(format!("the end of its file {path} is missing")));
         }
+        let segments = segments
+            .into_iter()
+            .filter(|segment| segment.start >= self.since || extent == Extent::Everything);
+        // A log of 1.5 GB has ninety of them, and opening waits for this.
+        let left = Mutex::new(segments);
+        let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        thread::scope(|scope| {
+            let readers: Vec<_> = (0..threads.min(THREADS_MAX))
+                .map(|_| scope.spawn(|| self.read_segments(&left)))
+                .collect();
+            readers.into_iter().try_for_each(|reader| {
+                let read = reader.join();
+                read.unwrap_or_else(|_| Err(Trouble::Damage("its reader panicked".to_owned())))
+            })
+        })
+    }
+
+    fn read_segments(&self, left: &Mutex<impl Iterator<Item = Segment>>) -> Result<(), Trouble> {
         let mut buffer = vec![0; self.segment_bytes];
-        for segment in segments {
-            if segment.start >= self.since || extent == Extent::Everything {
-                let bytes = usize::try_from(self.bytes - segment.at).unwrap_or(usize::MAX);
-                let bytes = buffer.get_mut(..bytes.min(self.segment_bytes)).unwrap_or_default();
-                self.file.read_exact_at(bytes, segment.at)?;
-                self.read_segment(segment, bytes)?;
-            }
+        let next = || left.lock().unwrap_or_else(PoisonError::into_inner).next();
+        while let Some(segment) = next() {
+            let bytes = usize::try_from(self.bytes - segment.at).unwrap_or(usize::MAX);
+            let bytes = buffer.get_mut(..bytes.min(self.segment_bytes)).unwrap_or_default();
+            self.file.read_exact_at(bytes, segment.at)?;
+            self.read_segment(segment, bytes)?;
         }
         Ok(())
     }
 
-    fn segments(&mut self) -> Result<Vec<Segment>, Trouble> {
+    fn segments(&self) -> Result<Vec<Segment>, Trouble> {
         let mut found = Vec::new();
         let mut at = 0;
         while at + SEGMENT_HEADER_BYTES as u64 <= self.bytes {
@@ -207,7 +239,7 @@ impl Log<'_> {
     }
 
     fn mend_header(
-        &mut self,
+        &self,
         header: &mut [u8; SEGMENT_HEADER_BYTES],
         at: u64,
     ) -> Result<Option<u64>, Trouble> {
@@ -225,7 +257,7 @@ impl Log<'_> {
         Err(self.damage(at))
     }
 
-    fn read_segment(&mut self, segment: Segment, bytes: &mut [u8]) -> Result<(), Trouble> {
+    fn read_segment(&self, segment: Segment, bytes: &mut [u8]) -> Result<(), Trouble> {
         let number = segment.start / self.segment_length();
         let mut at = SEGMENT_HEADER_BYTES;
         while at + HEADER_BYTES_MAX <= self.segment_bytes {
@@ -269,10 +301,10 @@ impl Log<'_> {
     }
 
     /// Writes the byte of a flipped bit, mended in `bytes`, which begin there in the file.
-    fn write(&mut self, at: u64, bit: usize, bytes: &[u8]) -> io::Result<()> {
+    fn write(&self, at: u64, bit: usize, bytes: &[u8]) -> io::Result<()> {
         let byte = bit / 8;
         self.file.write_all_at(bytes.get(byte..=byte).unwrap_or_default(), at + byte as u64)?;
-        self.mended += 1;
+        self.mended.fetch_add(1, Ordering::Relaxed);
         let (file, byte) = (self.path.display(), at + byte as u64);
         tracing::error!(%file, byte, "a flipped bit in the database was mended; look to the disk");
         Ok(())

@@ -37,6 +37,10 @@ unsafe fn pieces<'a>(list: *const iovec, count: c_int) -> &'a [iovec] {
     unsafe { std::slice::from_raw_parts(list, count) }
 }
 
+fn bytes_of(pieces: &[iovec]) -> usize {
+    pieces.iter().map(|piece| piece.iov_len).sum()
+}
+
 fn one(bytes: *const c_void, count: size_t) -> [iovec; 1] {
     [iovec { iov_base: bytes.cast_mut(), iov_len: count }]
 }
@@ -105,19 +109,20 @@ functions! {
 
 // Reading, which may be made to fail.
 functions! {
-    read(file: c_int, into: *mut c_void, count: size_t) -> ssize_t = observed::read(file, || {
-        call(libc::SYS_read, [file.into(), address(into), count as i64])
-    });
+    read(file: c_int, into: *mut c_void, count: size_t) -> ssize_t =
+        observed::read(file, count, None, || {
+            call(libc::SYS_read, [file.into(), address(into), count as i64])
+        });
     readv(file: c_int, list: *const iovec, count: c_int) -> ssize_t =
-        observed::read(file, || {
+        observed::read(file, bytes_of(pieces(list, count)), None, || {
             call(libc::SYS_readv, [file.into(), address(list), count.into()])
         });
     pread(file: c_int, into: *mut c_void, count: size_t, offset: off_t) -> ssize_t =
-        observed::read(file, || {
+        observed::read(file, count, Some(offset), || {
             call(libc::SYS_pread64, [file.into(), address(into), count as i64, offset])
         });
     pread64(file: c_int, into: *mut c_void, count: size_t, offset: off64_t) -> ssize_t =
-        observed::read(file, || {
+        observed::read(file, count, Some(offset), || {
             call(libc::SYS_pread64, [file.into(), address(into), count as i64, offset])
         });
 }

@@ -10,11 +10,16 @@
 //! - `PULK_FAULT_KIND`: `ENOSPC`, `EIO`, or `short`: half of a write is done, and that is said.
 //! - `PULK_FAULT_LASTING=1`: every later call fails too (with `short`: by `ENOSPC`).
 //! - `PULK_FAULT_LOG`: a file that gets a line for each call that failed, and while they are only
-//!   counted one for each call: number, call, path.
+//!   counted one for each call: number, call, path, and of a write how many bytes.
+//!
+//! Only reads that need the disk count: what this process has read or written of a file before is
+//! in the page cache.
 //!
 //! A sync that fails once and then succeeds is what Linux does: it tells of what it lost one time.
 
+use std::collections::HashSet;
 use std::ffi::{CString, OsStr};
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +27,7 @@ use std::path::{Path, PathBuf};
 use libc::{c_int, c_long};
 
 use super::kernel::{address, call};
+use super::names::OpenFile;
 
 /// What kind of call it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +70,8 @@ pub(super) struct Faults {
     lasting: bool,
     log: Option<RawFd>,
     seen: u64,
+    /// The pages in the page cache, by inode and number.
+    cached: HashSet<(u64, u64)>,
 }
 
 impl Faults {
@@ -90,6 +98,7 @@ impl Faults {
             lasting: text("PULK_FAULT_LASTING") == "1",
             log: std::env::var_os("PULK_FAULT_LOG").map(|path| open_log(&path)),
             seen: 0,
+            cached: HashSet::new(),
         })
     }
 
@@ -98,7 +107,7 @@ impl Faults {
     }
 
     /// Counts a call, and tells what is to happen to it.
-    pub(super) fn next(&mut self, call: Call, path: &Path) -> Option<Fault> {
+    pub(super) fn next(&mut self, call: Call, path: &Path, bytes: usize) -> Option<Fault> {
         if !self.cover(path) || !self.calls.contains(&call) {
             return None;
         }
@@ -106,7 +115,7 @@ impl Faults {
         let is_next = self.seen == self.at;
         let is_later = self.at > 0 && self.seen > self.at && self.lasting;
         if self.at == 0 || is_next || is_later {
-            self.log(call, path);
+            self.log(call, path, bytes);
         }
         match self.fault {
             Fault::Short if is_later => Some(Fault::Error(libc::ENOSPC)),
@@ -114,14 +123,40 @@ impl Faults {
         }
     }
 
-    fn log(&self, kind: Call, path: &Path) {
+    /// The same for a read of bytes of a file, if that needs the disk.
+    pub(super) fn next_read(&mut self, file: &OpenFile, bytes: Range<u64>) -> Option<Fault> {
+        let bytes = bytes.start..bytes.end.min(file.length);
+        if !self.cover(&file.path) || pages(bytes).all(|n| self.cached.contains(&(file.inode, n))) {
+            return None;
+        }
+        self.next(Call::Read, &file.path, 0)
+    }
+
+    /// Bytes of a file that were read or written.
+    pub(super) fn cache(&mut self, file: &OpenFile, bytes: Range<u64>) {
+        if self.cover(&file.path) {
+            self.cached.extend(pages(bytes).map(|number| (file.inode, number)));
+        }
+    }
+
+    fn log(&self, kind: Call, path: &Path, bytes: usize) {
         let name = NAMES.into_iter().find(|(_, call)| *call == kind).map_or("", |(name, _)| name);
         let path = path.strip_prefix(&self.directory).unwrap_or(path).display();
         if let Some(log) = self.log {
-            say(log, &format!("{} {name} {path}\n", self.seen));
+            say(log, &format!("{} {name} {path} {bytes}\n", self.seen));
         }
     }
 }
+
+/// The numbers of the pages in which these bytes lie.
+fn pages(bytes: Range<u64>) -> Range<u64> {
+    match bytes.is_empty() {
+        true => 0..0,
+        false => bytes.start / PAGE_BYTES..bytes.end.div_ceil(PAGE_BYTES),
+    }
+}
+
+const PAGE_BYTES: u64 = 4096;
 
 const NAMES: [(&str, Call); 8] = [
     ("open", Call::Open),

@@ -11,6 +11,8 @@ use super::kernel;
 pub(super) struct OpenFile {
     pub(super) path: PathBuf,
     pub(super) length: u64,
+    /// Stays the same under another name.
+    pub(super) inode: u64,
 }
 
 /// The regular file or directory that is open under a number; `None` for what is no file, or has
@@ -22,7 +24,7 @@ pub(super) fn open_file(file: RawFd) -> Option<OpenFile> {
         return None;
     }
     let length = u64::try_from(status.st_size).unwrap_or(0);
-    Some(OpenFile { path: path_of(file)?, length })
+    Some(OpenFile { path: path_of(file)?, length, inode: status.st_ino })
 }
 
 /// The path of what a call names: the place of its parent, without links, and its last part.

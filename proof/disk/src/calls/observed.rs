@@ -87,7 +87,8 @@ pub(super) unsafe fn write(file: RawFd, pieces: &[iovec], offset: Option<i64>) -
         return unsafe { kernel::write(file, pieces, offset) };
     };
     let half;
-    let pieces = match watch.fault(Call::Write, &open.path) {
+    let bytes = pieces.iter().map(|piece| piece.iov_len).sum();
+    let pieces = match watch.fault_of_write(&open.path, bytes) {
         Some(Fault::Error(error)) => return Err(error),
         Some(Fault::Short) => {
             half = first_half(pieces);
@@ -97,7 +98,7 @@ pub(super) unsafe fn write(file: RawFd, pieces: &[iovec], offset: Option<i64>) -
     };
     // SAFETY: as the caller says, or less of it.
     let written = unsafe { kernel::write(file, pieces, offset) }?;
-    if !watch.is_recorded(&open.path) || written == 0 {
+    if written == 0 {
         return Ok(written);
     }
     // SAFETY: no pointers.
@@ -108,6 +109,10 @@ pub(super) unsafe fn write(file: RawFd, pieces: &[iovec], offset: Option<i64>) -
         Some(offset) => offset as u64,
         None => (kernel::position(file)? - written) as u64,
     };
+    watch.cache(&open, offset..offset + written as u64);
+    if !watch.is_recorded(&open.path) {
+        return Ok(written);
+    }
     // SAFETY: as the caller says; the kernel has read as much.
     let bytes = unsafe { first_bytes(pieces, written as usize) };
     watch.note(&open.path, |inside| {
@@ -144,15 +149,23 @@ unsafe fn first_bytes(pieces: &[iovec], count: usize) -> Vec<u8> {
     bytes
 }
 
-/// A read does the real thing unless it is to fail.
-pub(super) fn read(file: RawFd, real: impl FnOnce() -> Outcome) -> Outcome {
-    if let Some(mut watch) = watch::somebody_with_faults()
-        && let Some(open) = names::open_file(file)
-        && let Some(fault) = watch.fault(Call::Read, &open.path)
-    {
+/// A read at the file's position or at an offset does the real thing, unless it is to fail.
+pub(super) fn read(
+    file: RawFd,
+    count: usize,
+    offset: Option<i64>,
+    real: impl FnOnce() -> Outcome,
+) -> Outcome {
+    let Some((mut watch, open)) = watch::somebody_with_faults().zip(names::open_file(file)) else {
+        return real();
+    };
+    let from = offset.map_or_else(|| kernel::position(file), Ok)? as u64;
+    if let Some(fault) = watch.fault_of_read(&open, from..from + count as u64) {
         return Err(fault.error());
     }
-    real()
+    let read = real()?;
+    watch.cache(&open, from..from + read as u64);
+    Ok(read)
 }
 
 pub(super) fn sync(file: RawFd, number: c_long) -> Outcome {

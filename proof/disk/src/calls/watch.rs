@@ -6,11 +6,13 @@
 //! - W2 A sync happens outside the lock: it takes long, and others must be able to write meanwhile.
 //! - W3 Nothing is done under the lock that waits for another thread of the program.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::faults::{Call, Fault, Faults};
+use super::names::OpenFile;
 use crate::Operation;
 
 /// How many want to know. One more as long as nobody has looked whether faults are set.
@@ -81,7 +83,24 @@ impl Watch {
 
     /// What is to happen to this call instead of the real thing.
     pub(super) fn fault(&mut self, call: Call, path: &Path) -> Option<Fault> {
-        self.faults.as_mut()?.next(call, path)
+        self.faults.as_mut()?.next(call, path, 0)
+    }
+
+    /// The same for a write.
+    pub(super) fn fault_of_write(&mut self, path: &Path, bytes: usize) -> Option<Fault> {
+        self.faults.as_mut()?.next(Call::Write, path, bytes)
+    }
+
+    /// The same for a read.
+    pub(super) fn fault_of_read(&mut self, file: &OpenFile, bytes: Range<u64>) -> Option<Fault> {
+        self.faults.as_mut()?.next_read(file, bytes)
+    }
+
+    /// Tells the faults what need not be read from the disk any more.
+    pub(super) fn cache(&mut self, file: &OpenFile, bytes: Range<u64>) {
+        if let Some(faults) = &mut self.faults {
+            faults.cache(file, bytes);
+        }
     }
 
     /// Notes an operation with every recording that has the path.

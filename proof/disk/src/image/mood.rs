@@ -40,6 +40,11 @@ enum Kind {
 }
 
 impl Mood {
+    /// The mood of a disk whose power is not cut.
+    pub(super) fn everything() -> Mood {
+        Mood { sector_bytes: 4096, kind: Kind::All(Survival::Everything), pending: 0..0 }
+    }
+
     /// Draws the mood for an image in which these files and directories have pending changes, made
     /// by these operations.
     pub(super) fn draw(chance: &mut dyn Chance, changed: &[Number], pending: Range<usize>) -> Mood {

@@ -2,8 +2,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::*;
-use crate::chance::{Bytes, Seeded};
-use crate::history::Base;
+use crate::chance::Seeded;
 
 /// Makes every decision there is, one way after the other.
 #[derive(Default)]
@@ -299,4 +298,19 @@ fn an_image_is_written_as_it_was_drawn() {
         let found: Vec<Survivor<'_>> = found.collect();
         assert_eq!(words(&found), image(&written, 4, &mut Seeded::new(seed)));
     }
+}
+
+#[test]
+fn without_a_power_cut_everything_is_there() {
+    let operations = vec![
+        create("b"),
+        write("b", 2, b"12"),
+        rename("b", "a"),
+        write("a", 0, b"3"),
+        set_length("a", 3),
+        create("c"),
+        remove("c"),
+    ];
+    let end = history(&[("a", b"old")], operations).end();
+    assert_eq!(end.entries, [(PathBuf::from("a"), Some(b"3\x001".to_vec()))]);
 }
