@@ -188,7 +188,10 @@ impl Driver {
             let is_over = !nothing || self.draining || waiting.deadline <= now;
             let told = poll(&mut waiting.future);
             let number = waiting.number;
-            let got_some = |told: &Told| matches!(told, Ok(Answer::Claimed(claimed)) if !claimed.jobs.is_empty());
+            let got_some = |told: &Told| match told {
+                Ok(Answer::Claimed(claimed)) => !claimed.jobs.is_empty(),
+                _ => false,
+            };
             let is_over = is_over || (replaying && told.as_ref().is_some_and(got_some));
             match told {
                 None if is_over => {
