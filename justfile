@@ -50,7 +50,7 @@ simulation seeds="1000":
     PULK_SEEDS={{ seeds }} cargo test --test simulation
 
 # A node under load, killed so many times.
-kill kills="300":
+kill kills="200":
     PULK_KILLS={{ kills }} cargo test --test kill
 
 # So many disks as a power cut may leave them, each opened by a node.

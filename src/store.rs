@@ -215,6 +215,20 @@ pub trait Store: Send + Sync {
         0
     }
 
+    /// True when a part of its files could not be read that was dead, or that has rotted: only a
+    /// count of all records tells whether one is missing.
+    fn wants_count(&self) -> bool {
+        false
+    }
+
+    /// They were counted, and none is missing.
+    ///
+    /// # Errors
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) when that can't be remembered.
+    fn counted(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Releases what the store holds, so that it can be opened again; the last call on it.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ fn holds_for_every_input(target: &str, body: fn(&[u8])) {
 }
 
 #[test]
-fn http_requests() {
+fn http_request() {
     holds_for_every_input("http_request", pulk_proof::bodies::http_request);
 }
 

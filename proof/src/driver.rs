@@ -10,7 +10,7 @@ pub mod history;
 mod look;
 mod watched;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -60,6 +60,8 @@ pub struct Driver {
     calls: u64,
     /// Every id that was ever seen, and whose it is (I6).
     ids: BTreeMap<JobId, u64>,
+    /// Kinds of things that were there.
+    met: BTreeSet<String>,
     steps: u64,
 }
 
@@ -132,6 +134,7 @@ impl Driver {
             given_back: Vec::new(),
             calls: 0,
             ids: BTreeMap::new(),
+            met: BTreeSet::new(),
             steps: 0,
         }
     }
@@ -157,8 +160,7 @@ impl Driver {
         let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
         let count = |tree: Tree| {
             let scan = self.store.scan(tree, all.clone(), Direction::Ascending);
-            let records = scan.collect::<pulk::Result<Vec<_>>>().expect("it can be read");
-            (tree.name(), records.len())
+            (tree.name(), scan.inspect(|entry| assert!(entry.is_ok(), "{entry:?}")).count())
         };
         Tree::ALL.into_iter().map(count).filter(|(_, records)| *records > 0).collect()
     }

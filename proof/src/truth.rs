@@ -69,6 +69,8 @@ pub struct Truth {
     last_replay: u64,
     /// Put back by replays in this group, as the answers to claims tell.
     put_back_early: BTreeSet<u64>,
+    /// They came due together at moments that nobody knew: looking tells their order.
+    unplaced: BTreeSet<u64>,
     /// The times of groups that were committed and that nobody has looked at since.
     unseen: BTreeSet<Timestamp>,
     last_served: [Option<QueueNumber>; 5],
@@ -192,6 +194,7 @@ impl Truth {
             replays: BTreeMap::new(),
             last_replay: 0,
             put_back_early: BTreeSet::new(),
+            unplaced: BTreeSet::new(),
             unseen: BTreeSet::new(),
             last_served: [None; 5],
             next_sweep: None,
@@ -229,6 +232,11 @@ impl Truth {
     pub fn tokens(&self) -> impl Iterator<Item = LeaseToken> {
         let running = self.jobs.values().filter(|job| job.state() == JobState::Running);
         running.filter_map(|job| Some(token(job.id?, job.deliveries)))
+    }
+
+    /// When unique keys are free, whatever their jobs do.
+    pub fn key_ends(&self) -> impl Iterator<Item = Timestamp> {
+        self.keys.values().filter_map(|held| Some(held.since.plus_ms(held.ttl_ms?)))
     }
 
     /// How many jobs have no name yet: the answers to their enqueues were lost.

@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn records_and_journals_hold_for_every_input() {
+    fn codec_holds_for_every_input() {
         for (path, input) in inputs("codec") {
             println!("{}", path.display());
             let held = allocation_counter::measure(|| codec_reads(&input));
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_hold_for_every_input() {
+    fn key_order_holds_for_every_input() {
         for (path, input) in inputs("key_order") {
             println!("{}", path.display());
             key_order(&input);

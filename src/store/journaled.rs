@@ -265,6 +265,14 @@ impl Store for JournaledStore {
         self.sled.mended() + self.mended
     }
 
+    fn wants_count(&self) -> bool {
+        self.sled.wants_count()
+    }
+
+    fn counted(&self) -> Result<()> {
+        self.sled.counted()
+    }
+
     /// Moves what is left into sled, so that an orderly end leaves no journal.
     fn close(&self) -> Result<()> {
         let mover = self.mover.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -54,6 +54,7 @@ use self::compaction::Places;
 pub use self::compaction::{Limit, Limits};
 pub(crate) use self::copying::Copying;
 use self::database::Database;
+use self::log::Looked;
 use super::data_dir::DataDir;
 use super::space::{Reserve, Space};
 use super::{
@@ -90,8 +91,8 @@ pub struct SledStore {
     places: Places,
     space: Arc<Space>,
     limits: Limits,
-    /// Damages that were mended at opening.
-    mended: u64,
+    /// What was found at opening.
+    looked: Looked,
     /// The last compaction that was tried.
     tried: Mutex<Option<compaction::Tried>>,
 }
@@ -149,7 +150,7 @@ impl SledStore {
                 false => error,
             }
         })?;
-        let mended = opened.mended;
+        let looked = opened.looked;
         let database = Arc::new(opened);
         let failure = Arc::<Failure>::default();
         let committer = Committer::start(Arc::clone(&database), Arc::clone(&failure))?;
@@ -160,10 +161,11 @@ impl SledStore {
             places: Places::of(data_dir.path()),
             space,
             limits,
-            mended,
+            looked,
             tried: Mutex::default(),
         };
-        if store.is_worth_compacting(None) {
+        // A copy would not know that something may be missing.
+        if !looked.is_unsure && store.is_worth_compacting(None) {
             store.compact()?;
         }
         Ok(store)
@@ -235,7 +237,15 @@ impl Store for SledStore {
     }
 
     fn mended(&self) -> u64 {
-        self.mended
+        self.looked.mended
+    }
+
+    fn wants_count(&self) -> bool {
+        self.looked.is_unsure
+    }
+
+    fn counted(&self) -> Result<()> {
+        self.read(|database| database.counted())
     }
 
     fn close(&self) -> Result<()> {

@@ -236,7 +236,11 @@ impl World {
             2..4 => ("backwards by less", now.minus_ms(1 + chance.below(60 * SECOND_MS))),
             4 => ("forwards by weeks", now.plus_ms(chance.below(40 * DAY_MS))),
             5 => ("forwards by hours", now.plus_ms(chance.below(5 * HOUR_MS))),
-            6..14 => match self.driver.next_due().filter(|due| *due > now) {
+            6..10 => match self.driver.truth.key_ends().filter(|end| *end > now).min() {
+                Some(end) => ("to the end of a key", end.plus_ms(chance.below(3)).minus_ms(1)),
+                None => ("forwards", now.plus_ms(1)),
+            },
+            10..16 => match self.driver.next_due().filter(|due| *due > now) {
                 // To the edge of what is due next: before it, at it, behind it.
                 Some(due) => ("to an edge", due.plus_ms(chance.below(3)).minus_ms(1)),
                 None => ("forwards", now.plus_ms(1)),

@@ -8,7 +8,7 @@
 //! | `!` | the node drains |
 //! | `>` | the rest goes over a connection as it is |
 //! | `<` | so it does, and the client goes away without waiting |
-//! | anything else | `METHOD PATH`, lines of headers, an empty line, a body: a well-formed request |
+//! | anything else | `METHOD PATH`, lines of headers, an empty line, a body: a request made whole |
 //!
 //! `$i0` stands for the newest job id in an answer so far, `$i1` for the one before; so do `$t` for
 //! tokens, `$c` for cursors and `$r` for replays.

@@ -188,8 +188,11 @@ impl Driver {
             let is_over = !nothing || self.draining || waiting.deadline <= now;
             let told = poll(&mut waiting.future);
             let number = waiting.number;
-            let got_some = |told: &Told| matches!(told, Ok(Answer::Claimed(claimed)) if !claimed.jobs.is_empty());
-            let is_over = is_over || (replaying && told.as_ref().is_some_and(got_some));
+            let got_some = matches!(
+                &told,
+                Some(Ok(Answer::Claimed(claimed))) if !claimed.jobs.is_empty()
+            );
+            let is_over = is_over || (replaying && got_some);
             match told {
                 None if is_over => {
                     return Err(format!("claim {number} {claim:?} must be answered by now"));

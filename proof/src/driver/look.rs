@@ -19,10 +19,20 @@ impl Driver {
             let first = *self.ids.entry(id).or_insert(serial);
             hold!(first == serial, "I6: {id} was job {first}, and is job {serial}");
         }
+        self.count_what_is_there();
         if self.examine_every > 0 && self.steps.is_multiple_of(self.examine_every) {
             self.examine()?;
         }
         Ok(())
+    }
+
+    /// Counts what was met, once in each run.
+    fn count_what_is_there(&mut self) {
+        for what in self.truth.kinds_of_things() {
+            if self.met.insert(what.clone()) {
+                self.history.count(&what);
+            }
+        }
     }
 
     fn examine(&self) -> Checked {

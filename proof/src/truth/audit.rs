@@ -29,6 +29,14 @@ impl Truth {
         for (serial, view) in serials.iter().zip(&seen.jobs) {
             self.is_job(*serial, view)?;
         }
+        for serial in &serials {
+            if self.unplaced.remove(serial) {
+                let place = self.place();
+                if let At::Ready { place: at, .. } = &mut self.job_mut(*serial).at {
+                    *at = place;
+                }
+            }
+        }
         let expected = self.listed(|_| true);
         hold!(serials == expected, "jobs are listed as {serials:?}, and lie as {expected:?}");
         self.are_queues(&seen.queues)?;
@@ -122,6 +130,19 @@ impl Truth {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Dead letters by their reasons, replays by their states, and results: what is there.
+    #[must_use]
+    pub fn kinds_of_things(&self) -> BTreeSet<String> {
+        let dead = self.jobs.values().filter_map(|job| match job.at {
+            At::Dead { reason, .. } => Some(format!("a job is dead: {reason}")),
+            _ => None,
+        });
+        let replays = self.replays.values();
+        let replays = replays.map(|it| format!("a replay is {}", it.view.state.as_str()));
+        let results = self.results.iter().map(|_| "a result is kept".to_owned());
+        dead.chain(replays).chain(results).collect()
     }
 
     /// Ids of jobs that were seen: none of them may ever come again for another job.

@@ -29,11 +29,14 @@ impl Lease {
         let latest = now.plus_ms(self.lease_ms);
         let opened = |deadline: Timestamp| deadline.min(latest).max(grace);
         let (in_memory, written) = (opened(self.deadline), opened(self.written.1));
-        let mut least = in_memory.min(written);
+        // Nobody may have looked since the opening before.
+        let before = self.least.unwrap_or((self.started, self.deadline));
+        let mut least = in_memory.min(written).min(opened(before.1));
         if may_step_back {
             least = least.min(latest);
         }
-        let (started, first_started) = (self.started.min(now), self.written.0.min(now));
+        let first_started = self.written.0.min(now);
+        let started = self.started.min(before.0).min(now);
         (self.started, self.deadline) = (first_started, in_memory.max(written));
         let exact = (started, least) == (self.started, self.deadline);
         self.least = (!exact).then_some((started, least));
@@ -151,13 +154,19 @@ impl Truth {
     fn fire_timers(&mut self) {
         let now = self.now;
         let due = self.jobs.iter().filter_map(|(serial, job)| match &job.at {
-            At::Timer(timer) if timer.latest <= now => Some((timer.due, job.id, *serial)),
+            At::Timer(timer) if timer.latest <= now => {
+                Some((timer.due, job.id, *serial, timer.due == timer.latest))
+            }
             _ => None,
         });
         let mut due: Vec<_> = due.collect();
         due.sort();
-        for (_, _, serial) in due {
+        let exact = due.iter().all(|(_, _, _, exact)| *exact);
+        for (_, _, serial, _) in due {
             self.make_ready(serial);
+            if !exact {
+                self.unplaced.insert(serial);
+            }
         }
     }
 

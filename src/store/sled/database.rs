@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use ::sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 
 use super::durable_end::DurableEnd;
-use super::log::{self, Extent, Trouble};
+use super::log::{self, Extent, Looked, Trouble};
 use super::{CACHE_BYTES, CORRUPTED, PANICKED, TreeWrites};
 use super::{corrupt, panic_message, sentence, unopened};
 use crate::error::{ErrorKind, Result};
@@ -26,8 +26,8 @@ pub(super) struct Database {
     pub(super) file: File,
     /// How far its log is durable.
     end: Mutex<DurableEnd>,
-    /// Damages that were mended before it was opened.
-    pub(super) mended: u64,
+    /// What was found before it was opened.
+    pub(super) looked: Looked,
     /// Ours until nothing of the database is left (rule 10). A copy being made goes without: it
     /// may outlive its failure.
     pub(super) data_dir: OnceLock<Arc<DataDir>>,
@@ -43,17 +43,15 @@ impl Database {
     ) -> Result<Database> {
         let failed = |error: io::Error| unopened(path, &error.to_string());
         remove_half_written_snapshots(path).map_err(failed)?;
-        let (end, mut mended) = match path.join("db").exists() {
-            true => {
-                whole_to_its_end(path, segment_bytes).map(|(end, mended)| (Some(end), mended))?
-            }
-            false => (None, 0),
+        let (end, mut looked) = match path.join("db").exists() {
+            true => whole_to_its_end(path, segment_bytes).map(|(end, found)| (Some(end), found))?,
+            false => (None, Looked::default()),
         };
         let opened = open_sled(path, segment_bytes).or_else(|error| match &end {
             // sled has read more than we have.
             Some(end) if error.kind() == ErrorKind::Corrupt => {
-                let more = mend(path, segment_bytes, end, Extent::Everything)?;
-                mended += more;
+                let more = look(path, segment_bytes, end, Extent::Everything)?.mended;
+                looked.mended += more;
                 if more > 0 { open_sled(path, segment_bytes) } else { Err(error) }
             }
             _ => Err(error),
@@ -63,7 +61,7 @@ impl Database {
         // sled syncs its snapshot but not the folder in which it then renames it.
         sync_dir(path).map_err(failed)?;
         let data_dir = data_dir.map_or_else(OnceLock::new, OnceLock::from);
-        Ok(Database { db, trees, file, end: Mutex::new(end), mended, data_dir, segment_bytes })
+        Ok(Database { db, trees, file, end: Mutex::new(end), looked, data_dir, segment_bytes })
     }
 
     pub(super) fn tree(&self, tree: Tree) -> Result<&::sled::Tree, String> {
@@ -147,6 +145,11 @@ impl Database {
         recorded.map_err(|error| format!("writing down the end of the database: {error}"))
     }
 
+    /// Everything was counted, and nothing is missing.
+    pub(super) fn counted(&self) -> Result<(), String> {
+        self.end().set_uncounted(false).map_err(|error| error.to_string())
+    }
+
     fn end(&self) -> MutexGuard<'_, DurableEnd> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,23 +226,27 @@ fn open_sled(path: &Path, segment_bytes: usize) -> Result<Opened> {
     }
 }
 
-/// Mends what is damaged of a database that is there, or refuses it. Gives how much was mended.
-fn whole_to_its_end(path: &Path, segment_bytes: usize) -> Result<(DurableEnd, u64)> {
-    let end = DurableEnd::open(path).map_err(|error| unopened(path, &error.to_string()))?;
+/// Mends what is damaged of a database that is there, or refuses it.
+fn whole_to_its_end(path: &Path, segment_bytes: usize) -> Result<(DurableEnd, Looked)> {
+    let failed = |error: io::Error| unopened(path, &error.to_string());
     let missing = || corrupt(path, "its file durable is missing or can't be read");
-    let mut end = end.ok_or_else(missing)?;
+    let mut end = DurableEnd::open(path).map_err(failed)?.ok_or_else(missing)?;
     let extent = match end.is_in_doubt() {
         true => Extent::Everything,
         false => Extent::SinceSnapshot,
     };
-    let mended = mend(path, segment_bytes, &end, extent)?;
-    end.settle().map_err(|error| unopened(path, &error.to_string()))?;
-    Ok((end, mended))
+    let mut looked = look(path, segment_bytes, &end, extent)?;
+    if looked.is_unsure {
+        // sled will put that part in order, and the next opening would not see it.
+        end.set_uncounted(true).map_err(failed)?;
+    }
+    looked.is_unsure = end.is_uncounted();
+    end.settle().map_err(failed)?;
+    Ok((end, looked))
 }
 
-fn mend(path: &Path, segment_bytes: usize, end: &DurableEnd, extent: Extent) -> Result<u64> {
-    let mended = log::mend(path, segment_bytes, end.last(), extent);
-    mended.map(|mended| mended as u64).map_err(|trouble| match trouble {
+fn look(path: &Path, segment_bytes: usize, end: &DurableEnd, extent: Extent) -> Result<Looked> {
+    log::mend(path, segment_bytes, end.last(), extent).map_err(|trouble| match trouble {
         Trouble::Io(error) => unopened(path, &error.to_string()),
         Trouble::Damage(reason) => corrupt(path, &reason),
     })

@@ -20,6 +20,8 @@ const PLACES: [u64; 2] = [0, 4096];
 const ENTRY_BYTES: usize = 12;
 /// Not zero here: sled could not read something, and all of the log is to be looked at.
 const DOUBT_PLACE: u64 = 8192;
+/// Not zero here: a part could not be read that may have been dead, and nobody has counted yet.
+const UNCOUNTED_PLACE: u64 = 8193;
 
 /// The file.
 #[derive(Debug)]
@@ -29,13 +31,15 @@ pub(super) struct DurableEnd {
     next: usize,
     last: u64,
     is_in_doubt: bool,
+    is_uncounted: bool,
 }
 
 impl DurableEnd {
     /// Makes the file of a new database.
     pub(super) fn create(database: &Path) -> io::Result<DurableEnd> {
         let file = File::create_new(database.join(NAME))?;
-        let mut end = DurableEnd { file, next: 0, last: 0, is_in_doubt: false };
+        let mut end =
+            DurableEnd { file, next: 0, last: 0, is_in_doubt: false, is_uncounted: false };
         end.record(0)?;
         end.record(0)?;
         end.write_doubt(0)?;
@@ -57,9 +61,10 @@ impl DurableEnd {
             }
             found = found.max(decode(entry).map(|end| (end, number)));
         }
-        let mut doubt = [0];
-        let is_in_doubt = file.read_at(&mut doubt, DOUBT_PLACE)? == 1 && doubt != [0];
-        let end = |(last, number)| DurableEnd { file, next: 1 - number, last, is_in_doubt };
+        let is_in_doubt = is_set(&file, DOUBT_PLACE)?;
+        let is_uncounted = is_set(&file, UNCOUNTED_PLACE)?;
+        let end =
+            |(last, number)| DurableEnd { file, next: 1 - number, last, is_in_doubt, is_uncounted };
         Ok(found.map(end))
     }
 
@@ -77,6 +82,19 @@ impl DurableEnd {
     /// Remembers that all of the log was looked at.
     pub(super) fn settle(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.is_in_doubt) { self.write_doubt(0) } else { Ok(()) }
+    }
+
+    /// True when something may be missing that only a count of everything shows.
+    pub(super) fn is_uncounted(&self) -> bool {
+        self.is_uncounted
+    }
+
+    /// Remembers that, or that it was counted.
+    pub(super) fn set_uncounted(&mut self, is_uncounted: bool) -> io::Result<()> {
+        self.is_uncounted = is_uncounted;
+        let byte = if is_uncounted { u8::MAX } else { 0 };
+        self.file.write_all_at(&[byte], UNCOUNTED_PLACE)?;
+        self.file.sync_data()
     }
 
     fn write_doubt(&self, doubt: u8) -> io::Result<()> {
@@ -98,6 +116,11 @@ impl DurableEnd {
         (self.next, self.last) = (1 - self.next, end);
         Ok(())
     }
+}
+
+fn is_set(file: &File, place: u64) -> io::Result<bool> {
+    let mut byte = [0];
+    Ok(file.read_at(&mut byte, place)? == 1 && byte != [0])
 }
 
 fn encode(end: u64) -> [u8; ENTRY_BYTES] {

@@ -14,7 +14,9 @@
 //! # What is told from rot
 //! - Messages behind the durable end: torn by a crash, nobody was answered.
 //! - A segment that sled had given up and was writing anew at the end, its new header not yet
-//!   written: there a message of a segment behind the durable end follows.
+//!   written: there a message of a segment behind the durable end follows. When the power went
+//!   before one was whole, this can't tell, and says so ([`Looked::is_unsure`]): the queue counts
+//!   then what there is.
 //! - A place for a segment that was never written: zeros.
 
 use std::fs::{self, File, OpenOptions};
@@ -22,7 +24,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -58,7 +60,17 @@ impl From<io::Error> for Trouble {
     }
 }
 
-/// Mends flipped bits in the files of a database that nobody has open; gives how many.
+/// What came of looking.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Looked {
+    /// Damages that were mended.
+    pub(super) mended: u64,
+    /// A segment can't be read that sled may have been writing anew when the power went, or that
+    /// has rotted: only who knows what must be there can tell.
+    pub(super) is_unsure: bool,
+}
+
+/// Mends flipped bits in the files of a database that nobody has open.
 ///
 /// # Errors
 /// [`Trouble::Damage`] when something acknowledged can't be read any more.
@@ -67,19 +79,18 @@ pub(super) fn mend(
     segment_bytes: usize,
     durable_end: u64,
     extent: Extent,
-) -> Result<usize, Trouble> {
-    let mended = usize::from(mend_settings(&database.join("conf"), segment_bytes)?);
+) -> Result<Looked, Trouble> {
+    let mut mended = u64::from(mend_settings(&database.join("conf"), segment_bytes)?);
     let snapshot = last_snapshot(database)?;
     let mut since = 0;
-    let mut mended_snapshot = false;
     if let Some((number, name)) = snapshot {
-        mended_snapshot = mend_snapshot(&database.join(name))?;
+        mended += u64::from(mend_snapshot(&database.join(name))?);
         since = number - number % segment_bytes as u64;
     }
     let path = database.join("db");
     let file = match OpenOptions::new().read(true).write(true).open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(mended + usize::from(mended_snapshot));
+            return Ok(Looked { mended, is_unsure: false });
         }
         file => file?,
     };
@@ -91,14 +102,15 @@ pub(super) fn mend(
         segment_bytes,
         durable_end,
         since,
-        mended: AtomicUsize::new(0),
+        mended: AtomicU64::new(0),
+        is_unsure: AtomicBool::new(false),
     };
     log.read(extent)?;
     let mended_in_log = log.mended.into_inner();
     if mended_in_log > 0 {
         log.file.sync_data()?;
     }
-    Ok(mended + usize::from(mended_snapshot) + mended_in_log)
+    Ok(Looked { mended: mended + mended_in_log, is_unsure: log.is_unsure.into_inner() })
 }
 
 /// sled's settings hold what we gave it, and nothing else: damaged ones are written anew.
@@ -170,7 +182,8 @@ struct Log<'a> {
     durable_end: u64,
     /// What begins before this is read by sled when it is needed.
     since: u64,
-    mended: AtomicUsize,
+    mended: AtomicU64,
+    is_unsure: AtomicBool,
 }
 
 /// A segment: where in the file, and where in the log.
@@ -283,6 +296,11 @@ impl Log<'_> {
                 let Some(next) = next else { break };
                 at = next;
             } else if self.is_being_written_anew(bytes.get(at..).unwrap_or_default()) {
+                break;
+            } else if number < self.durable_end / self.segment_length() {
+                let (file, byte) = (self.path.display(), segment.at + at as u64);
+                tracing::warn!(%file, byte, "a part of the database can't be read");
+                self.is_unsure.store(true, Ordering::Relaxed);
                 break;
             } else {
                 return Err(self.damage(segment.at + at as u64));

@@ -181,11 +181,7 @@ impl Clients {
                 self.purges += 1;
                 self.purge(queue, draw)
             }
-            15 => {
-                let rate_per_s = [None, Some(5.0)][draw.below(2) as usize];
-                let replay = ReplayMany { rate_per_s, ..ReplayMany::default() };
-                Box::pin(async move { queue.replay_many(replay).await.map(|_| Heard::Nothing) })
-            }
+            15 => replay_many(queue, draw),
             16 => {
                 let steps_ms = [1, 300, 2_000, 31_000, 4_000_000];
                 self.clock.advance_ms(steps_ms[draw.below(5) as usize]);
@@ -252,6 +248,12 @@ impl Clients {
 
 fn of(id: JobId, known: Known) -> Heard {
     Heard::Of(vec![(id, known)])
+}
+
+fn replay_many(queue: Queue, draw: &mut Bytes<'_>) -> Call {
+    let rate_per_s = [None, Some(5.0)][draw.below(2) as usize];
+    let replay = ReplayMany { rate_per_s, ..ReplayMany::default() };
+    Box::pin(async move { queue.replay_many(replay).await.map(|_| Heard::Nothing) })
 }
 
 fn enqueue(queue: Queue, jobs: Vec<NewJob>) -> Call {
