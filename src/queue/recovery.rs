@@ -209,3 +209,6 @@ fn unreadable_meta(reason: DecodeError) -> Error {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

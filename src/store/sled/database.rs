@@ -57,6 +57,10 @@ impl Database {
             _ => Err(error),
         });
         let (db, trees, file) = opened?;
+        let recovered = u64::try_from(db.context.pagecache.log.stable_offset()).unwrap_or(0);
+        if end.as_ref().is_some_and(|end| recovered < end.last()) {
+            return Err(corrupt(path, "the end of its log, which was durable, was not read"));
+        }
         let end = end.map_or_else(|| DurableEnd::create(path), Ok).map_err(failed)?;
         // sled syncs its snapshot but not the folder in which it then renames it.
         sync_dir(path).map_err(failed)?;
@@ -251,3 +255,6 @@ fn look(path: &Path, segment_bytes: usize, end: &DurableEnd, extent: Extent) -> 
         Trouble::Damage(reason) => corrupt(path, &reason),
     })
 }
+
+#[cfg(test)]
+mod tests;
