@@ -45,6 +45,34 @@ life:
 schemathesis:
     .ci/schemathesis
 
+# Histories of badly behaved clients, clocks and disks, from so many seeds.
+simulation seeds="1000":
+    PULK_SEEDS={{ seeds }} cargo test --test simulation
+
+# A node under load, killed so many times.
+kill kills="200":
+    PULK_KILLS={{ kills }} cargo test --test kill
+
+# So many disks as a power cut may leave them, each opened by a node.
+power-cut images="300":
+    PULK_IMAGES={{ images }} cargo test --test power_cut
+
+# A node whose n-th call to the disk fails, for every n.
+failing-disk:
+    cargo test --test failing_disk
+
+# So many flipped bits in data directories at rest, each opened.
+bit-rot flips="600":
+    PULK_FLIPS={{ flips }} cargo test --test bit_rot
+
+# Breaks the product on purpose, and demands that the tests catch it.
+mutations:
+    cargo test --test mutations -- --ignored --nocapture
+
+# All fuzz targets, or one, for so many seconds each; needs a nightly toolchain and cargo-fuzz.
+fuzz seconds="60" *targets:
+    .ci/fuzz {{ seconds }} {{ targets }}
+
 # A node with the default settings.
 serve *flags:
     cargo run --release -- serve {{ flags }}

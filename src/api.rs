@@ -23,7 +23,7 @@ mod settle;
 mod timed_body;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -154,8 +154,9 @@ fn routes() -> OpenApiRouter<ApiState> {
 
 /// All routes.
 pub fn router(state: ApiState) -> Router {
-    let (routes, _) = routes().split_for_parts();
-    layered(routes, state)
+    // Made once: the descriptions cost more than many requests, and tests have many nodes.
+    static ROUTES: LazyLock<Router<ApiState>> = LazyLock::new(|| routes().split_for_parts().0);
+    layered(ROUTES.clone(), state)
 }
 
 /// Some routes with all that lies round every route: what unknown calls get, panics caught, each

@@ -181,9 +181,7 @@ impl Engine {
         let now = self.clock.now();
         self.state.set_disk_room(self.store.disk_room_bytes()?);
         self.more_to_do = self.state.tick(&mut context(now, &mut self.random))?;
-        for work in std::mem::take(&mut self.carried_over) {
-            self.apply(work, now)?;
-        }
+        self.apply_carried_over(now)?;
         let mut closing = None;
         let mut commands = 0;
         let mut next = first;
@@ -229,9 +227,25 @@ impl Engine {
             self.carried_over.push(work);
             return Ok(());
         }
-        match work.apply(&mut self.state, &mut context(now, &mut self.random))? {
-            Applied::Done => self.applied.push(work),
-            Applied::Again => self.carried_over.push(work),
+        match work.apply(&mut self.state, &mut context(now, &mut self.random)) {
+            Ok(Applied::Done) => self.applied.push(work),
+            Ok(Applied::Again) => self.carried_over.push(work),
+            Err(error) => {
+                // Its caller is told of the failure, not left without an answer.
+                self.carried_over.push(work);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_carried_over(&mut self, now: Timestamp) -> Result<()> {
+        let mut waiting = std::mem::take(&mut self.carried_over).into_iter();
+        while let Some(work) = waiting.next() {
+            if let Err(error) = self.apply(work, now) {
+                self.carried_over.extend(waiting);
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -273,9 +287,7 @@ impl Engine {
         while !self.carried_over.is_empty() || self.claims.len() > 0 {
             let now = self.clock.now();
             self.state.set_disk_room(self.store.disk_room_bytes()?);
-            for work in std::mem::take(&mut self.carried_over) {
-                self.apply(work, now)?;
-            }
+            self.apply_carried_over(now)?;
             self.apply_claims(now)?;
             let writes = self.state.finish_group(now);
             self.commit(writes, 0)?;

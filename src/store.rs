@@ -12,7 +12,10 @@
 
 pub(crate) mod codec;
 pub(crate) mod data_dir;
+mod flipped_bit;
 pub(crate) mod format;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub(crate) mod journal;
 mod journaled;
 pub(crate) mod key;
@@ -205,6 +208,25 @@ pub trait Store: Send + Sync {
     /// [`Poisoned`](crate::ErrorKind::Poisoned) when the engine can't tell.
     fn problems(&self) -> Result<Vec<String>> {
         Ok(Vec::new())
+    }
+
+    /// How many damages in its files were mended when it was opened: signs of a disk that rots.
+    fn mended(&self) -> u64 {
+        0
+    }
+
+    /// True when a part of its files could not be read that was dead, or that has rotted: only a
+    /// count of all records tells whether one is missing.
+    fn wants_count(&self) -> bool {
+        false
+    }
+
+    /// They were counted, and none is missing.
+    ///
+    /// # Errors
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) when that can't be remembered.
+    fn counted(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Releases what the store holds, so that it can be opened again; the last call on it.

@@ -210,7 +210,9 @@ fn misread(path: &str, message: &str) -> Error {
     };
     let named = ["missing field `", "unknown field `", "duplicate field `"]
         .into_iter()
-        .find_map(|start| message.strip_prefix(start)?.split('`').next());
+        .find_map(|start| message.strip_prefix(start)?.split('`').next())
+        // A member may have no name at all.
+        .filter(|name| !name.is_empty());
     let field = match named {
         Some(name) if outer.is_empty() => name.to_owned(),
         Some(name) if outer != name && !outer.ends_with(&format!(".{name}")) => {
@@ -403,6 +405,8 @@ mod tests {
             (r#"{"kind":"a","kind":"b"}"#, "kind"),
             (r#"{"kind":"a","unique":{"key":"k"}}"#, "unique"),
             (r#"{"kind":"a","list":{}}"#, "list"),
+            (r#"{"kind":"a","":1}"#, "body"),
+            (r#"{"kind":"a","list":[{"":1}]}"#, "list[0]"),
             (r#"["a",[]]"#, "body"),
             (r#"{"kind":"a","list":[[1,null]]}"#, "list[0]"),
             (r#"{"kind":"a","list":[{},{"base_ms":-1}]}"#, "list[1].base_ms"),

@@ -109,7 +109,12 @@ fn findings(report: &Report) -> String {
         text += &format!("{:>12} {state}\n", report.jobs.of(state));
     }
     text += &format!("{:>12} bytes of records alive\n", report.live_bytes);
-    text += &format!("{:>12} damaged records set aside\n\n", report.set_aside);
+    text += &format!("{:>12} damaged records set aside\n", report.set_aside);
+    if report.mended > 0 {
+        let mended = report.mended;
+        text += &format!("{mended:>12} damages in the files mended just now; look to the disk\n");
+    }
+    text.push('\n');
     let mut table = Table::new(&[Column::Whole(""), Column::Whole(""), Column::Text("")]);
     for invariant in INVARIANTS {
         let verdict = match report.violations.get(invariant.name) {

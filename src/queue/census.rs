@@ -44,6 +44,8 @@ pub struct Report {
     pub live_bytes: u64,
     /// Records set aside in the damaged tree.
     pub set_aside: u64,
+    /// Damages in the store's files that were mended while it was opened for this.
+    pub mended: u64,
     /// The first hundred violations, as sentences that begin with the invariant's number.
     pub problems: Vec<String>,
     /// All violations.
@@ -82,7 +84,7 @@ pub fn examine(store: &dyn Store) -> Result<Report> {
     for problem in store.problems()? {
         census.problem("I9", problem);
     }
-    Ok(census.into_report())
+    Ok(Report { mended: store.mended(), ..census.into_report() })
 }
 
 /// A full count of a store.
@@ -399,6 +401,7 @@ impl Census {
             chunks: self.chunks,
             live_bytes: self.live_bytes,
             set_aside: self.set_aside,
+            mended: 0,
             problems: self.problems,
             problems_total: self.problems_total,
             violations: self.violations,

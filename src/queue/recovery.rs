@@ -14,6 +14,7 @@ use rand::{Rng, RngExt};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::queue::census;
 use crate::queue::draft::Draft;
 use crate::queue::lane::Begun;
 use crate::queue::state::{QueueState, attention_at};
@@ -34,8 +35,25 @@ impl QueueState {
     ///
     /// # Errors
     /// [`Storage`](ErrorKind::Storage) when the data has a newer format, or when the record about
-    /// the store itself can't be read.
+    /// the store itself can't be read; [`Corrupt`](ErrorKind::Corrupt) when the store could not
+    /// read all of its files, and jobs are missing.
     pub(crate) fn open(
+        store: Arc<dyn Store>,
+        config: Config,
+        now: Timestamp,
+        random: &mut dyn Rng,
+    ) -> Result<Self> {
+        if store.wants_count() {
+            refuse_what_is_missing(&*store)?;
+        }
+        Self::open_as_found(store, config, now, random)
+    }
+
+    /// The same, whatever is missing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_as_found(
         store: Arc<dyn Store>,
         config: Config,
         now: Timestamp,
@@ -158,6 +176,24 @@ impl QueueState {
     }
 }
 
+/// Counts everything, once, when the store could not read a part of its files.
+fn refuse_what_is_missing(store: &dyn Store) -> Result<()> {
+    let report = census::examine(store)?;
+    if let Some(problem) = report.problems.first() {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "a part of the database has rotted and jobs are missing, {} violations, the first \
+                 is: {problem}; restore the data directory from a copy, or let pulk doctor \
+                 --repair go on with what is left",
+                report.problems_total
+            ),
+        ));
+    }
+    tracing::info!("every record was counted and none is missing: what can't be read was dead");
+    store.counted()
+}
+
 fn unreadable_meta(reason: DecodeError) -> Error {
     match reason {
         DecodeError::NewerFormat(_) => Error::new(
@@ -173,3 +209,6 @@ fn unreadable_meta(reason: DecodeError) -> Error {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests;

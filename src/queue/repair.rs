@@ -110,6 +110,8 @@ fn repair_store(store: Arc<dyn Store>, now: Timestamp, random: &mut dyn Rng) -> 
             break;
         }
     }
+    // What is missing was told, and is not looked for again.
+    store.counted()?;
     Ok(repair)
 }
 
@@ -119,7 +121,7 @@ fn mend(
     random: &mut dyn Rng,
     repair: &mut Repair,
 ) -> Result<()> {
-    let mut state = QueueState::open(store.clone(), Config::default(), now, random)?;
+    let mut state = QueueState::open_as_found(store.clone(), Config::default(), now, random)?;
     // Records that opening set aside are written first: a recount reads what is stored.
     let writes = state.finish_group(now);
     if !writes.is_empty() {

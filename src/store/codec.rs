@@ -94,6 +94,13 @@ fn seal(kind: u8, mut bytes: Vec<u8>) -> Bytes {
     bytes.into()
 }
 
+/// True when the checksum of a record of any kind is right.
+pub(crate) fn is_whole(bytes: &[u8]) -> bool {
+    bytes.split_first_chunk::<HEADER_BYTES>().is_some_and(|([version, kind, sum @ ..], body)| {
+        checksum(*version, *kind, body) == u32::from_le_bytes(*sum)
+    })
+}
+
 fn open(kind: u8, bytes: &[u8]) -> Result<&[u8], DecodeError> {
     let ([version, found_kind, sum @ ..], body) = bytes
         .split_first_chunk::<HEADER_BYTES>()

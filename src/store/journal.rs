@@ -2,13 +2,13 @@
 //!
 //! # Layout
 //! `DIR/journal.N`, N counting up. Each file is a row of entries:
-//! `"pulk" · length of the body u32 · crc32 u32 · body`, little-endian; the checksum covers N, the
-//! length and the body. The first entry of a file tells how many bytes the file before it has.
+//! `"pulk" · length of the body u32 · N u64 · crc32 u32 · body`, little-endian; the checksum
+//! covers the length, N and the body. The first entry of a file tells how long the one before is.
 //!
 //! Files are written over, not made anew: one whose writes are all in the trees becomes
 //! `DIR/journal.spare.N`, and that the next one. A sync of bytes that were there already need not
-//! write the file's length. What an older life left behind the last entry has another N in its
-//! checksums: no N is used twice, since the highest is in the name of one of these files.
+//! write the file's length. What an older life left behind the last entry has another N: no N is
+//! used twice, since the highest is in the name of one of these files.
 //!
 //! # Invariants
 //! - J1 An entry is whole and synced before its commit returns; the next one is appended after.
@@ -17,9 +17,11 @@
 //!   values, so replaying what is in the trees already changes nothing.
 //!
 //! # Failure handling
-//! An entry that can't be read and has a whole one behind it, or that the next file counts as
-//! written, is damage and no crash: opening refuses, rather than leaving out what was
-//! acknowledged.
+//! An entry in which one bit was flipped is mended, be it the last one: its checksum tells which
+//! bit, and a torn write is not like that. The records in it have checksums of their own, which
+//! must confirm it. Any other entry that can't be read and has a whole one behind it, or that the
+//! next file counts as written, is damage and no crash: opening refuses, rather than leaving out
+//! what was acknowledged.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -29,11 +31,13 @@ use bytes::Bytes;
 
 use super::codec::{self, JournalBody};
 use super::data_dir::sync_dir;
-use super::{Tree, WriteSet};
+use super::{Tree, VALUE_BYTES_MAX, WriteSet, flipped_bit, key};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What every entry begins with.
 const MARK: &[u8; 4] = b"pulk";
+/// Bytes before the body of an entry.
+const HEADER_BYTES: usize = 20;
 /// How many bytes behind an entry that can't be read are checked for being whole entries. More
 /// than a payload that is made to look like entries may cost at opening.
 const LOOK_BEHIND_BYTES: usize = 256 << 20;
@@ -158,12 +162,21 @@ fn numbered(dir: &Path, prefix: &str) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// The commits in the journal files of a directory, in their order.
+/// What journal files hold.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// Commits, in their order.
+    pub(crate) commits: Vec<WriteSet>,
+    /// Flipped bits that were mended.
+    pub(crate) mended: u64,
+}
+
+/// What the journal files of a directory hold.
 ///
 /// # Errors
 /// [`Storage`](ErrorKind::Storage) when a file can't be read or is damaged.
-pub(crate) fn read(files: &[(u64, PathBuf)]) -> Result<Vec<WriteSet>> {
-    let mut commits = Vec::new();
+pub(crate) fn read(files: &[(u64, PathBuf)]) -> Result<Recovered> {
+    let mut recovered = Recovered::default();
     // Newest first: each file knows how long the one before it is.
     let mut length: Option<u64> = None;
     let mut newer: Option<u64> = None;
@@ -185,10 +198,11 @@ pub(crate) fn read(files: &[(u64, PathBuf)]) -> Result<Vec<WriteSet>> {
         if let Some(length_before) = found.length_before {
             (length, newer) = (Some(length_before), Some(*number));
         }
-        commits.extend(found.commits.into_iter().rev());
+        recovered.commits.extend(found.commits.into_iter().rev());
+        recovered.mended += found.mended;
     }
-    commits.reverse();
-    Ok(commits)
+    recovered.commits.reverse();
+    Ok(recovered)
 }
 
 fn damaged(path: &Path, at: usize) -> Error {
@@ -207,11 +221,21 @@ struct Found {
     length_before: Option<u64>,
     commits: Vec<WriteSet>,
     end: usize,
+    mended: u64,
 }
 
 fn read_file(number: u64, bytes: &[u8]) -> Found {
-    let mut found = Found { length_before: None, commits: Vec::new(), end: 0 };
-    while let Some((body, behind)) = decode(number, bytes.get(found.end..).unwrap_or_default()) {
+    let mut found = Found { length_before: None, commits: Vec::new(), end: 0, mended: 0 };
+    loop {
+        let rest = bytes.get(found.end..).unwrap_or_default();
+        let whole = decode(number, rest);
+        let is_whole = whole.is_some();
+        let Some((body, behind)) = whole.or_else(|| mend(number, rest)) else { break };
+        if !is_whole {
+            let byte = found.end;
+            tracing::error!(journal = number, byte, "a flipped bit was mended; look to the disk");
+            found.mended += 1;
+        }
         match (found.length_before, body.as_slice()) {
             (None, [(LENGTH_BEFORE, length, None)]) => {
                 let length = <[u8; 8]>::try_from(&**length).map(u64::from_be_bytes);
@@ -233,6 +257,7 @@ fn writes(body: JournalBody) -> Option<WriteSet> {
     for (tree, key, value) in body {
         let tree = Tree::from_number(tree)?;
         match value {
+            Some(value) if value.len() > VALUE_BYTES_MAX => return None,
             Some(value) => writes.put(tree, key.into(), value),
             None => writes.remove(tree, key.into()),
         }
@@ -262,159 +287,110 @@ fn is_torn_end(number: u64, rest: &[u8]) -> bool {
 }
 
 fn encode(number: u64, body: &JournalBody) -> Vec<u8> {
-    let body = codec::encode_journal_body(body);
+    entry(number, &codec::encode_journal_body(body))
+}
+
+fn entry(number: u64, body: &[u8]) -> Vec<u8> {
     let length = (body.len() as u32).to_le_bytes();
-    let sum = checksum(number, length, &body).to_le_bytes();
-    [&MARK[..], &length, &sum, &body].concat()
+    let sum = checksum(number, length, body).to_le_bytes();
+    [&MARK[..], &length, &number.to_le_bytes(), &sum, body].concat()
+}
+
+/// An entry as it lies there.
+struct Raw<'a> {
+    length: [u8; 4],
+    number: u64,
+    sum: u32,
+    body: &'a [u8],
+    behind: usize,
+}
+
+impl Raw<'_> {
+    fn read(bytes: &[u8]) -> Option<Raw<'_>> {
+        let (length, rest) = bytes.strip_prefix(MARK)?.split_first_chunk::<4>()?;
+        let (number, rest) = rest.split_first_chunk::<8>()?;
+        let (sum, rest) = rest.split_first_chunk::<4>()?;
+        let (body, behind) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        let (number, sum) = (u64::from_le_bytes(*number), u32::from_le_bytes(*sum));
+        Some(Raw { length: *length, number, sum, body, behind: behind.len() })
+    }
+
+    fn checksum(&self) -> u32 {
+        checksum(self.number, self.length, self.body)
+    }
 }
 
 /// The first entry, and how many bytes lie behind it.
 fn decode(number: u64, bytes: &[u8]) -> Option<(JournalBody, usize)> {
-    let (length, rest) = bytes.strip_prefix(MARK)?.split_first_chunk::<4>()?;
-    let (sum, rest) = rest.split_first_chunk::<4>()?;
-    let (body, behind) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-    if checksum(number, *length, body) != u32::from_le_bytes(*sum) {
+    let raw = Raw::read(bytes).filter(|raw| raw.number == number)?;
+    if raw.checksum() != raw.sum {
         return None;
     }
-    Some((codec::decode_journal_body(body).ok()?, behind.len()))
+    Some((codec::decode_journal_body(raw.body).ok()?, raw.behind))
+}
+
+/// The same when a bit of the entry was flipped.
+fn mend(number: u64, bytes: &[u8]) -> Option<(JournalBody, usize)> {
+    let try_bit = |bit: usize| {
+        let mut entry = bytes.get(..entry_bytes(bytes, bit)?)?.to_vec();
+        flipped_bit::flip(&mut entry, bit);
+        let (body, _) = decode(number, &entry)?;
+        is_confirmed(&body).then_some((body, bytes.len() - entry.len()))
+    };
+    let in_body = Raw::read(bytes).filter(|raw| raw.number == number).and_then(|raw| {
+        let covered = raw.body.len();
+        let bit = flipped_bit::find(raw.sum, raw.checksum(), covered)?;
+        try_bit(HEADER_BYTES * 8 + bit)
+    });
+    in_body.or_else(|| (0..HEADER_BYTES * 8).find_map(try_bit))
+}
+
+/// How long the entry at the beginning is once this bit is flipped.
+fn entry_bytes(bytes: &[u8], bit: usize) -> Option<usize> {
+    let mut header = bytes.first_chunk::<HEADER_BYTES>().copied()?;
+    flipped_bit::flip(&mut header, bit);
+    let (_, length) = header.split_first_chunk::<4>()?;
+    let length = u32::from_le_bytes(*length.first_chunk::<4>()?);
+    HEADER_BYTES.checked_add(length as usize)
+}
+
+/// True when all records in a mended entry say that they are whole.
+fn is_confirmed(body: &JournalBody) -> bool {
+    body.iter().all(|(tree, key, value)| match (Tree::from_number(*tree), value) {
+        // Values without a checksum of their own.
+        (Some(Tree::Damaged | Tree::Expiry) | None, _) | (_, None) => true,
+        (Some(Tree::Meta), Some(_)) if **key == *key::LIVE_BYTES => true,
+        (Some(_), Some(value)) => codec::is_whole(value),
+    })
+}
+
+/// A file with these bodies in its entries, whatever they are.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn file_of(number: u64, bodies: &[&[u8]]) -> Vec<u8> {
+    let length = Bytes::copy_from_slice(&0u64.to_be_bytes());
+    let mut file = encode(number, &vec![(LENGTH_BEFORE, length, None)]);
+    for body in bodies {
+        file.extend(entry(number, body));
+    }
+    file
+}
+
+/// The commits of a file, and where the last whole entry ends.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_entries(number: u64, bytes: &[u8]) -> (Vec<WriteSet>, usize) {
+    let found = read_file(number, bytes);
+    // What opening asks of the rest.
+    is_torn_end(number, bytes.get(found.end..).unwrap_or_default());
+    (found.commits, found.end)
 }
 
 fn checksum(number: u64, length: [u8; 4], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&number.to_le_bytes());
     hasher.update(&length);
+    hasher.update(&number.to_le_bytes());
     hasher.update(body);
     hasher.finalize()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PREPARED_BYTES: u64 = 600;
-
-    fn commit(number: u8) -> WriteSet {
-        let mut writes = WriteSet::default();
-        writes.put(Tree::Dead, vec![number], Bytes::from(vec![number; 20 + usize::from(number)]));
-        writes.remove(Tree::Timers, vec![number, 7]);
-        writes
-    }
-
-    fn commits(numbers: std::ops::Range<u8>) -> Vec<WriteSet> {
-        numbers.map(commit).collect()
-    }
-
-    fn append(journal: &mut Journal, numbers: std::ops::Range<u8>) {
-        for number in numbers {
-            journal.append(&commit(number)).unwrap();
-        }
-    }
-
-    /// Two files: the first in the spare one of an older life, five commits; the second new,
-    /// three commits. Gives the bytes of each that count.
-    fn written() -> (tempfile::TempDir, [usize; 2]) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut old = Journal::begin(dir.path(), 2, 0, PREPARED_BYTES).unwrap();
-        append(&mut old, 50..59);
-        give_up(dir.path(), (2, old.path())).unwrap();
-        assert_eq!(next_number(dir.path()).unwrap(), 3);
-        let mut first = Journal::begin(dir.path(), 3, old.bytes(), PREPARED_BYTES).unwrap();
-        append(&mut first, 0..5);
-        let mut second = Journal::begin(dir.path(), 4, first.bytes(), PREPARED_BYTES).unwrap();
-        append(&mut second, 5..8);
-        (dir, [first.bytes() as usize, second.bytes() as usize])
-    }
-
-    fn read_all(dir: &Path) -> Result<Vec<WriteSet>> {
-        read(&files(dir).unwrap())
-    }
-
-    fn last_entry() -> usize {
-        let body = vec![
-            (Tree::Timers.number(), Bytes::from(vec![7, 7]), None),
-            (Tree::Dead.number(), Bytes::from(vec![7]), Some(Bytes::from(vec![7; 27]))),
-        ];
-        encode(4, &body).len()
-    }
-
-    #[test]
-    fn commits_are_read_back_in_their_order() {
-        let (dir, _) = written();
-        assert_eq!(read_all(dir.path()).unwrap(), commits(0..8));
-        assert_eq!(files(dir.path()).unwrap().len(), 2);
-        assert_eq!(read(&[]).unwrap(), []);
-    }
-
-    #[test]
-    fn a_torn_last_entry_is_left_out_wherever_it_was_cut() {
-        let (dir, [_, end]) = written();
-        let path = dir.path().join("journal.4");
-        let whole = fs::read(&path).unwrap();
-        for cut in end - last_entry()..end {
-            fs::write(&path, &whole[..cut]).unwrap();
-            assert_eq!(read_all(dir.path()).unwrap(), commits(0..7), "cut at {cut}");
-            // The file may have its full length, with sectors of it never written.
-            let mut zeros = whole.clone();
-            zeros[cut..].fill(0);
-            if zeros != whole {
-                fs::write(&path, &zeros).unwrap();
-                assert_eq!(read_all(dir.path()).unwrap(), commits(0..7), "zeros from {cut}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_file_that_was_cut_off_while_it_was_begun_holds_nothing() {
-        let (dir, _) = written();
-        let path = dir.path().join("journal.4");
-        for left in [0, 5, 20] {
-            let begun = fs::read(&path).unwrap()[..left].to_vec();
-            let into = tempfile::tempdir().unwrap();
-            fs::copy(dir.path().join("journal.3"), into.path().join("journal.3")).unwrap();
-            fs::write(into.path().join("journal.4"), begun).unwrap();
-            assert_eq!(read_all(into.path()).unwrap(), commits(0..5), "{left} bytes");
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_before_the_last_entry_is_damage_and_not_a_crash() {
-        let (dir, [first, second]) = written();
-        for (name, until) in [("journal.3", first), ("journal.4", second - last_entry())] {
-            let path = dir.path().join(name);
-            let whole = fs::read(&path).unwrap();
-            for at in 0..until {
-                let mut bytes = whole.clone();
-                bytes[at] ^= 0x10;
-                fs::write(&path, &bytes).unwrap();
-                let refused = read_all(dir.path()).unwrap_err();
-                assert!(refused.to_string().contains("damaged at byte"), "{name} {at}: {refused}");
-            }
-            fs::write(&path, &whole).unwrap();
-        }
-        assert_eq!(read_all(dir.path()).unwrap().len(), 8);
-    }
-
-    #[test]
-    fn a_file_that_is_missing_between_two_is_damage() {
-        let (dir, [_, second]) = written();
-        let mut third = Journal::begin(dir.path(), 5, second as u64, PREPARED_BYTES).unwrap();
-        append(&mut third, 8..9);
-        assert_eq!(read_all(dir.path()).unwrap(), commits(0..9));
-        fs::remove_file(dir.path().join("journal.4")).unwrap();
-        assert!(read_all(dir.path()).is_err());
-    }
-
-    #[test]
-    fn what_an_older_life_of_a_file_left_is_never_read() {
-        let dir = tempfile::tempdir().unwrap();
-        for life in 1..20u8 {
-            let number = next_number(dir.path()).unwrap();
-            assert_eq!(number, u64::from(life));
-            let mut journal = Journal::begin(dir.path(), number, 0, PREPARED_BYTES).unwrap();
-            append(&mut journal, life..life + 20 - life % 7);
-            assert_eq!(read_all(dir.path()).unwrap(), commits(life..life + 20 - life % 7));
-            give_up(dir.path(), (number, journal.path())).unwrap();
-            assert_eq!(spares(dir.path()).unwrap().len(), 1);
-        }
-    }
-}
+mod tests;

@@ -33,7 +33,7 @@ use super::journal::{self, Journal};
 use super::space::{Reserve, Space};
 use super::{COMMIT_BYTES_MAX, Direction, DiskSpace, KeyRange, Scan, Store, Tree, WriteSet};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::sled::{Limits, SledStore};
+use crate::store::sled::{Limits, SEGMENT_BYTES, SledStore};
 
 /// A journal file of this size is moved into sled.
 const FILE_BYTES_FULL: u64 = 4 << 20;
@@ -51,6 +51,8 @@ pub struct JournaledStore {
     dir: PathBuf,
     space: Arc<Space>,
     file_bytes_full: u64,
+    /// Flipped bits that were mended in the journal.
+    mended: u64,
 }
 
 /// How large the files may get before something is done about it. The defaults were measured; the
@@ -61,11 +63,18 @@ pub struct Sizes {
     pub journal_file_bytes: u64,
     /// When sled's file is compacted.
     pub compaction: Limits,
+    /// The segments of sled's file, a power of two up to 16 MiB; a database keeps those that it
+    /// was made with. Smaller ones are for small commits only (rules 3 and 4 in `sled.rs`).
+    pub segment_bytes: usize,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Sizes { journal_file_bytes: FILE_BYTES_FULL, compaction: Limits::default() }
+        Sizes {
+            journal_file_bytes: FILE_BYTES_FULL,
+            compaction: Limits::default(),
+            segment_bytes: SEGMENT_BYTES,
+        }
     }
 }
 
@@ -100,8 +109,10 @@ impl JournaledStore {
         let data_dir = Arc::new(DataDir::open(dir)?);
         let space = Space::open(dir, reserve).map_err(|error| unusable(dir, &error))?;
         let space = Arc::new(space);
-        let sled = Arc::new(SledStore::open_in(&data_dir, space.clone(), sizes.compaction)?);
-        let journal = empty(dir, &sled, &space, sizes.journal_file_bytes)?;
+        let (limits, segment_bytes) = (sizes.compaction, sizes.segment_bytes);
+        let sled = SledStore::open_in(&data_dir, space.clone(), limits, segment_bytes)?;
+        let sled = Arc::new(sled);
+        let (journal, mended) = empty(dir, &sled, &space, sizes.journal_file_bytes)?;
         let over = Over {
             journal: Some(journal),
             active: WriteSet::default(),
@@ -117,6 +128,7 @@ impl JournaledStore {
             dir: dir.to_owned(),
             space,
             file_bytes_full: sizes.journal_file_bytes,
+            mended,
         })
     }
 
@@ -249,6 +261,18 @@ impl Store for JournaledStore {
         self.sled.problems()
     }
 
+    fn mended(&self) -> u64 {
+        self.sled.mended() + self.mended
+    }
+
+    fn wants_count(&self) -> bool {
+        self.sled.wants_count()
+    }
+
+    fn counted(&self) -> Result<()> {
+        self.sled.counted()
+    }
+
     /// Moves what is left into sled, so that an orderly end leaves no journal.
     fn close(&self) -> Result<()> {
         let mover = self.mover.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -284,10 +308,17 @@ impl Drop for JournaledStore {
 }
 
 /// Moves what journal files an unclean end has left into sled, and begins a new one.
-fn empty(dir: &Path, sled: &SledStore, space: &Space, file_bytes_full: u64) -> Result<Journal> {
+/// Gives that, and how many flipped bits were mended.
+fn empty(
+    dir: &Path,
+    sled: &SledStore,
+    space: &Space,
+    file_bytes_full: u64,
+) -> Result<(Journal, u64)> {
     let files = journal::files(dir).map_err(|error| unusable(dir, &error))?;
     let mut all = WriteSet::default();
-    for writes in journal::read(&files)? {
+    let recovered = journal::read(&files)?;
+    for writes in recovered.commits {
         all.merge(writes);
     }
     move_into(sled, all.iter(), |_| {})?;
@@ -297,10 +328,11 @@ fn empty(dir: &Path, sled: &SledStore, space: &Space, file_bytes_full: u64) -> R
     }
     let needed_bytes = file_bytes_full + APPEND_SPARE_BYTES;
     space.make_room(needed_bytes);
-    Journal::begin(dir, next, 0, file_bytes_full).map_err(|error| match error.kind() {
+    let begun = Journal::begin(dir, next, 0, file_bytes_full).map_err(|error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => space.too_full(needed_bytes),
         _ => unusable(dir, &error),
-    })
+    });
+    Ok((begun?, recovered.mended))
 }
 
 fn unusable(dir: &Path, error: &io::Error) -> Error {

@@ -35,24 +35,27 @@
 mod committer;
 mod compaction;
 mod copying;
+mod database;
+mod durable_end;
+mod log;
+mod message;
 
 use std::any::Any;
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::ops::Bound;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use ::sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 use bytes::Bytes;
 
 use self::committer::Committer;
 use self::compaction::Places;
 pub use self::compaction::{Limit, Limits};
 pub(crate) use self::copying::Copying;
-use super::data_dir::{DataDir, sync_dir};
+use self::database::Database;
+use self::log::Looked;
+use super::data_dir::DataDir;
 use super::space::{Reserve, Space};
 use super::{
     COMMIT_BYTES_MAX, Direction, Entry, KeyRange, Scan, Store, Tree, VALUE_BYTES_MAX, WriteSet,
@@ -62,7 +65,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Rules 3 and 4. It can't be changed for a database that exists. As large as sled allows: with
 /// 8 MiB the memory is 15 MB less and opening 1.5 GB after a crash takes 0.2 seconds instead of
 /// 0.4, but a batch of 4 MiB would reach the limit of rule 4.
-const SEGMENT_BYTES: usize = 16 << 20;
+pub(crate) const SEGMENT_BYTES: usize = 16 << 20;
 /// Rule 7. In bytes of the log. Twice as much made nothing faster.
 const CACHE_BYTES: u64 = 8 << 20;
 /// What opening a database may write: a torn segment made unreadable, a snapshot, and some more.
@@ -74,6 +77,11 @@ const PAGE_VALUES_MAX: usize = 16 + 10;
 const _: () = assert!(PAGE_VALUES_MAX * VALUE_BYTES_MAX < SEGMENT_BYTES / 4, "rule 3");
 const _: () = assert!(COMMIT_BYTES_MAX * 4 < SEGMENT_BYTES * 2, "rule 4");
 
+/// What sled says of bytes that are not what it wrote.
+const CORRUPTED: &str = "bytes of the database are not what was written";
+/// How the reason begins when sled panicked.
+const PANICKED: &str = "sled panicked";
+
 /// A store in a sled database.
 pub struct SledStore {
     /// None after closing.
@@ -83,6 +91,8 @@ pub struct SledStore {
     places: Places,
     space: Arc<Space>,
     limits: Limits,
+    /// What was found at opening.
+    looked: Looked,
     /// The last compaction that was tried.
     tried: Mutex<Option<compaction::Tried>>,
 }
@@ -102,12 +112,14 @@ impl Failure {
     }
 
     fn error(reason: &str) -> Error {
-        Error::new(
-            ErrorKind::Poisoned,
-            format!(
-                "the store failed: {reason}; restart the process, what was acknowledged is safe"
-            ),
-        )
+        let advice = match reason {
+            CORRUPTED => {
+                "restart the process, which mends a flipped bit; if this comes again, restore the \
+                 data directory from a copy"
+            }
+            _ => "restart the process, what was acknowledged is safe",
+        };
+        Error::new(ErrorKind::Poisoned, format!("the store failed: {reason}; {advice}"))
     }
 }
 
@@ -121,7 +133,7 @@ impl SledStore {
         let data_dir = Arc::new(DataDir::open(dir)?);
         let space = Space::open(dir, Reserve::AsFound)
             .map_err(|error| unopened(dir, &error.to_string()))?;
-        Self::open_in(&data_dir, Arc::new(space), Limits::default())
+        Self::open_in(&data_dir, Arc::new(space), Limits::default(), SEGMENT_BYTES)
     }
 
     /// Opens the database in a directory that this process holds.
@@ -129,14 +141,16 @@ impl SledStore {
         data_dir: &Arc<DataDir>,
         space: Arc<Space>,
         limits: Limits,
+        segment_bytes: usize,
     ) -> Result<SledStore> {
         space.make_room(OPENING_BYTES);
-        let opened = compaction::open(data_dir).map_err(|error| {
+        let opened = compaction::open(data_dir, segment_bytes).map_err(|error| {
             match space.at_hand_bytes() < OPENING_BYTES {
                 true => space.too_full(OPENING_BYTES),
                 false => error,
             }
         })?;
+        let looked = opened.looked;
         let database = Arc::new(opened);
         let failure = Arc::<Failure>::default();
         let committer = Committer::start(Arc::clone(&database), Arc::clone(&failure))?;
@@ -147,9 +161,11 @@ impl SledStore {
             places: Places::of(data_dir.path()),
             space,
             limits,
+            looked,
             tried: Mutex::default(),
         };
-        if store.is_worth_compacting(None) {
+        // A copy would not know that something may be missing.
+        if !looked.is_unsure && store.is_worth_compacting(None) {
             store.compact()?;
         }
         Ok(store)
@@ -182,7 +198,10 @@ impl SledStore {
         let Some(database) = guard.as_ref() else {
             return Err(closed());
         };
-        guarded(|| read(database)).map_err(|reason| self.failure.set(reason))
+        guarded(|| read(database)).map_err(|reason| {
+            database.doubt(&reason);
+            self.failure.set(reason)
+        })
     }
 }
 
@@ -215,6 +234,18 @@ impl Store for SledStore {
         let blobs = self.read(|_| blobs(&self.places.current))?;
         let problem = |name| format!("there is a blob file, {name}, which nobody syncs");
         Ok(blobs.into_iter().map(problem).collect())
+    }
+
+    fn mended(&self) -> u64 {
+        self.looked.mended
+    }
+
+    fn wants_count(&self) -> bool {
+        self.looked.is_unsure
+    }
+
+    fn counted(&self) -> Result<()> {
+        self.read(|database| database.counted())
     }
 
     fn close(&self) -> Result<()> {
@@ -290,161 +321,10 @@ fn blobs(database: &Path) -> Result<Vec<String>, String> {
     names.map_err(|error| error.to_string())
 }
 
-/// An open sled database. Its methods may panic; their callers see to that.
-struct Database {
-    db: ::sled::Db,
-    trees: BTreeMap<Tree, ::sled::Tree>,
-    /// Our own handle of the file that sled writes (rule 2).
-    file: File,
-    /// Ours until nothing of the database is left (rule 10). A copy being made goes without: it
-    /// may outlive its failure.
-    data_dir: OnceLock<Arc<DataDir>>,
-}
-
-impl Database {
-    /// Opens the database in this folder of the data directory, and makes it when it is missing.
-    fn open(path: &Path, data_dir: Option<Arc<DataDir>>) -> Result<Database> {
-        remove_half_written_snapshots(path).map_err(|error| unopened(path, &error.to_string()))?;
-        let opened = panic::catch_unwind(|| {
-            let db = ::sled::Config::new()
-                .path(path)
-                .segment_size(SEGMENT_BYTES)
-                .cache_capacity(CACHE_BYTES)
-                .flush_every_ms(None)
-                .print_profile_on_drop(false)
-                .open()?;
-            let mut trees = BTreeMap::new();
-            for tree in Tree::ALL {
-                trees.insert(tree, db.open_tree(tree.name())?);
-            }
-            let file = OpenOptions::new().read(true).write(true).open(path.join("db"))?;
-            Ok((db, trees, file))
-        });
-        let (db, trees, file) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error @ (::sled::Error::Io(_) | ::sled::Error::Unsupported(_)))) => {
-                return Err(unopened(path, &sentence(&error)));
-            }
-            Ok(Err(error)) => return Err(corrupt(path, &sentence(&error))),
-            Err(panicked) => return Err(corrupt(path, &panic_message(&*panicked))),
-        };
-        // sled syncs its snapshot but not the folder in which it then renames it.
-        sync_dir(path).map_err(|error| unopened(path, &error.to_string()))?;
-        let data_dir = data_dir.map_or_else(OnceLock::new, OnceLock::from);
-        Ok(Database { db, trees, file, data_dir })
-    }
-
-    fn tree(&self, tree: Tree) -> Result<&::sled::Tree, String> {
-        self.trees.get(&tree).ok_or_else(|| format!("the tree {} is not open", tree.name()))
-    }
-
-    /// A tree by its name: one of ours at hand, or whatever a database being copied has.
-    fn named(&self, name: &[u8]) -> Result<::sled::Tree, String> {
-        let ours = self.trees.iter().find(|(tree, _)| tree.name().as_bytes() == name);
-        match ours {
-            Some((_, tree)) => Ok(tree.clone()),
-            None => self.db.open_tree(name).map_err(|error| sentence(&error)),
-        }
-    }
-
-    fn names(&self) -> Vec<Vec<u8>> {
-        self.db.tree_names().iter().map(|name| name.to_vec()).collect()
-    }
-
-    /// The entries of a tree behind a key, or all of them.
-    fn entries_behind(&self, name: &[u8], key: Option<&[u8]>) -> Result<::sled::Iter, String> {
-        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
-        let tree = self.db.open_tree(name).map_err(|error| sentence(&error))?;
-        Ok(tree.range::<&[u8], _>((from, Bound::Unbounded)))
-    }
-
-    fn last_key(&self, name: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        let tree = self.db.open_tree(name).map_err(|error| sentence(&error))?;
-        let last = tree.last().map_err(|error| sentence(&error))?;
-        Ok(last.map(|(key, _)| key.to_vec()))
-    }
-
-    fn disk_bytes(&self) -> Result<u64, String> {
-        Ok(self.file.metadata().map_err(|error| error.to_string())?.len())
-    }
-
-    /// True when sled has met an I/O error, even if it has not told the thread that waits for it.
-    fn has_failed(&self) -> bool {
-        self.db.context.global_error().is_err()
-    }
-
-    /// One transaction over all the trees, then the barrier (rule 2).
-    ///
-    /// A transaction over several trees is one batch of sled's log: it is recovered when all of
-    /// it is there, and not at all otherwise.
-    fn commit(&self, writes: &[TreeWrites]) -> Result<(), String> {
-        let trees = writes
-            .iter()
-            .map(|(name, _)| self.named(name))
-            .collect::<Result<Vec<::sled::Tree>, String>>()?;
-        trees
-            .as_slice()
-            .transaction(|views| {
-                for (view, (_, keys)) in views.iter().zip(writes) {
-                    for (key, value) in keys {
-                        match value {
-                            Some(value) => view.insert(key.as_slice(), value.as_ref())?,
-                            None => view.remove(key.as_slice())?,
-                        };
-                    }
-                }
-                Ok::<(), ConflictableTransactionError<()>>(())
-            })
-            .map_err(|error| match error {
-                TransactionError::Abort(()) => "a transaction was aborted".to_owned(),
-                TransactionError::Storage(error) => sentence(&error),
-            })?;
-        self.barrier()
-    }
-
-    fn barrier(&self) -> Result<(), String> {
-        self.db.flush().map_err(|error| sentence(&error))?;
-        self.file.sync_data().map_err(|error| format!("fdatasync of the database: {error}"))
-    }
-
-    /// Returns when sled has let go of its files, so that they can be opened or moved at once.
-    fn close(self) -> Result<(), String> {
-        let Database { db, trees, file, data_dir } = self;
-        drop(trees);
-        drop(db);
-        // sled's last thread drops the last handle a little later, and the lock of sled with it.
-        file.lock().map_err(|error| format!("waiting for sled to close: {error}"))?;
-        // As with the lock of the directory, a copy of the file may live a little longer.
-        file.unlock().map_err(|error| format!("letting go of the database: {error}"))?;
-        drop(data_dir);
-        Ok(())
-    }
-}
-
-/// Rule 6.
-fn remove_half_written_snapshots(path: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    let mut removed = false;
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            fs::remove_file(entry.path())?;
-            tracing::info!(file = %entry.path().display(), "removed a half-written snapshot");
-            removed = true;
-        }
-    }
-    if removed { sync_dir(path) } else { Ok(()) }
-}
-
 /// Turns a panic of sled into a reason (rule 9).
 fn guarded<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     panic::catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|panicked| Err(format!("sled panicked: {}", panic_message(&*panicked))))
+        .unwrap_or_else(|panicked| Err(format!("{PANICKED}: {}", panic_message(&*panicked))))
 }
 
 fn panic_message(panicked: &(dyn Any + Send)) -> String {
@@ -455,7 +335,7 @@ fn panic_message(panicked: &(dyn Any + Send)) -> String {
 fn sentence(error: &::sled::Error) -> String {
     match error {
         ::sled::Error::Io(error) => io_sentence(&error.to_string()),
-        ::sled::Error::Corruption { .. } => "sled found corrupted bytes".to_owned(),
+        ::sled::Error::Corruption { .. } => CORRUPTED.to_owned(),
         ::sled::Error::Unsupported(reason) => reason.clone(),
         error => error.to_string(),
     }

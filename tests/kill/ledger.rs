@@ -3,75 +3,155 @@
 //! # Invariants
 //! - L1 A job whose ack was answered is never handed out by a later delivery.
 //! - L2 A delivery is handed out once: no token is given twice, over any crash.
-//! - L3 A token under a lease that was not ended by a call of its holder is good, over any crash.
-//! - L4 A job whose enqueue was answered ends acked, or a dead letter that a worker made of it.
-//! - L5 Of a batch all jobs are there or none; if it was answered, all. No payload is there twice.
-//! - L6 No job is handed out before its time.
+//! - L3 A token under a lease that has not ended is good, over any crash; one whose lease was
+//!   ended is good for nothing.
+//! - L4 A job whose enqueue was answered is there until a call, or its own time, ends it.
+//! - L5 Of a batch all jobs are there or none; if it was answered, all. No payload is there twice,
+//!   and none that nobody sent.
+//! - L6 No job is handed out before its time, and none that must have been started before.
+//! - L7 No job is under two tokens whose leases live.
+//! - L8 A job that was cancelled or purged is never handed out again; who holds it is told.
+//! - L9 The result of an ack that was answered is there for its time, and not after it.
+//! - L10 A unique key has one holder that is alive at most, and every answer names it.
+//! - L11 A repeat of an enqueue under its idempotency key gets the answer of the first one, and
+//!   makes no job.
+//! - L12 A queue in one client's hands shows what its calls made of it: each job once, in its
+//!   state, with its edits and attempts. A call that was cut off did all of that to a job or
+//!   nothing. Paused stays paused, removed stays removed.
+//! - L13 A replay of many ends with every letter moved that could be, and counts them right.
+//!
+//! A call that was cut off by a kill is "maybe" until somebody sees what became of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod deliveries;
+mod end;
+mod look;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::node::Http;
+pub use deliveries::{Held, How, Outcome};
+
+/// Results are kept so long in this test.
+pub const RESULT_TTL_MS: u64 = 20_000;
 
 #[derive(Default)]
 pub struct Ledger {
-    book: Mutex<Book>,
+    /// Answers that came; also the clock by which "told before that was asked" is known.
+    answers: AtomicU64,
     turned: Notify,
+    /// About how many jobs the shared queues hold; set right at every start.
+    backlog: AtomicI64,
+    book: Mutex<Book>,
 }
 
 #[derive(Default)]
 struct Book {
-    answers: u64,
-    /// Jobs whose enqueue was answered, with their payload.
-    enqueued: HashMap<String, String>,
-    /// For each payload the moment before which its job must not run.
-    not_before: HashMap<String, u64>,
+    jobs: HashMap<String, Job>,
+    /// By what is in a payload: what is known of its job before its id is.
+    names: HashMap<String, Name>,
     /// Batches: how many jobs each has, and whether it was answered.
     batches: BTreeMap<String, (usize, bool)>,
-    /// Every token ever handed out.
-    tokens: HashSet<String>,
-    /// Every payload ever seen, and under which id.
-    seen: HashMap<String, String>,
-    /// Jobs whose ack was answered, by which delivery.
-    acked: HashMap<String, u64>,
-    /// The highest delivery handed out.
-    delivered: HashMap<String, u64>,
-    /// Jobs that a worker made dead letters of, answered.
-    buried: HashSet<String>,
-    /// Jobs with an ack that has no answer (yet).
-    maybe_acked: HashSet<String>,
-    /// Jobs with a burial that has no answer (yet).
-    maybe_buried: HashSet<String>,
+    /// Calls by kind that were cut off.
+    unheard: BTreeMap<&'static str, u64>,
+    /// The last jobs of the shared queues that were enqueued, to look at and to cancel.
+    recent: VecDeque<String>,
+    deliveries: u64,
+    acks: u64,
+    replays: u64,
 }
 
-/// A job in a worker's hands.
-#[derive(Clone, Debug)]
-pub struct Held {
-    pub id: String,
-    pub token: String,
+#[derive(Default)]
+struct Name {
+    id: Option<String>,
+    not_before_ms: u64,
 }
 
-impl Held {
-    fn delivery(&self) -> u64 {
-        self.token.rsplit_once('-').unwrap().1.parse().unwrap()
-    }
+/// A job with an id.
+#[derive(Default)]
+struct Job {
+    name: String,
+    /// Its enqueue was answered, or it was seen.
+    is_there: bool,
+    deliveries: BTreeMap<u64, Delivery>,
+    /// Since it came back last.
+    not_before_ms: u64,
+    end: End,
+    /// Calls that would end it, answered or not.
+    ends_asked: u32,
+    /// A call that would make it a dead letter has no answer yet.
+    maybe_dead: bool,
+    /// It was asked to cancel it.
+    cancel_asked: bool,
+    result: Option<Kept>,
+    /// An ack with a result has no answer yet.
+    maybe_result: bool,
+}
+
+/// How a job ended, and at which answer that was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum End {
+    #[default]
+    None,
+    Acked {
+        at: u64,
+        delivery: u64,
+    },
+    /// Cancelled or purged. One that runs is gone when its lease ends.
+    Gone {
+        at: u64,
+    },
+    Dead,
+}
+
+/// One lease, as far as its holder knows.
+struct Delivery {
+    /// It lives until then, or longer after a restart.
+    until_ms: u64,
+    /// Its holder asked for its end.
+    asked_to_end: bool,
+}
+
+/// A result that was given back between two moments.
+struct Kept {
+    result: Value,
+    from_ms: u64,
+    until_ms: u64,
 }
 
 impl Ledger {
-    fn write<T>(&self, write: impl FnOnce(&mut Book) -> T) -> T {
-        let mut book = self.book.lock().unwrap();
-        book.answers += 1;
-        let written = write(&mut book);
-        drop(book);
-        self.turned.notify_waiters();
-        written
+    fn book<T>(&self, write: impl FnOnce(&mut Book) -> T) -> T {
+        write(&mut self.book.lock().unwrap())
     }
 
+    /// How many answers came: what was told before is told at or below it.
     pub fn answers(&self) -> u64 {
-        self.book.lock().unwrap().answers
+        self.answers.load(Ordering::SeqCst)
+    }
+
+    pub fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::SeqCst);
+        self.turned.notify_waiters();
+    }
+
+    pub fn backlog(&self) -> i64 {
+        self.backlog.load(Ordering::Relaxed)
+    }
+
+    pub fn backlog_is(&self, jobs: i64) {
+        self.backlog.store(jobs, Ordering::Relaxed);
+    }
+
+    pub fn backlog_grows(&self, jobs: i64) {
+        self.backlog.fetch_add(jobs, Ordering::Relaxed);
+    }
+
+    /// A call has no answer.
+    pub fn unheard(&self, call: &'static str) {
+        self.book(|book| *book.unheard.entry(call).or_default() += 1);
     }
 
     /// Returns when so many answers came.
@@ -85,129 +165,135 @@ impl Ledger {
         }
     }
 
-    // ---- what was asked, before the answer ----
+    // ---- producers: what was asked, and what was told ----
 
-    pub fn enqueues(&self, payload: &str, not_before_ms: u64) {
-        let mut book = self.book.lock().unwrap();
-        book.not_before.insert(payload.to_owned(), not_before_ms);
-    }
-
-    pub fn enqueues_batch(&self, batch: &str, jobs: usize) {
-        self.book.lock().unwrap().batches.insert(batch.to_owned(), (jobs, false));
-    }
-
-    // ---- what was answered ----
-
-    pub fn answered(&self) {
-        self.write(|_| ());
-    }
-
-    pub fn enqueued(&self, id: &str, payload: &str) {
-        self.write(|book| {
-            let twice = book.enqueued.insert(id.to_owned(), payload.to_owned());
-            assert_eq!(twice, None, "the id {id} was given twice");
+    pub fn asks_for(&self, name: &str, not_before_ms: u64) {
+        let asked = Name { id: None, not_before_ms };
+        self.book(|book| {
+            let twice = book.names.insert(name.to_owned(), asked).is_some();
+            assert!(!twice, "the test gives {name} twice");
         });
     }
 
+    pub fn asks_for_batch(&self, batch: &str, jobs: usize) {
+        for number in 0..jobs {
+            self.asks_for(&format!("{batch}/{number}"), 0);
+        }
+        self.book(|book| book.batches.insert(batch.to_owned(), (jobs, false)));
+    }
+
+    pub fn enqueued(&self, id: &str, name: &str) {
+        self.book(|book| book.is_there(id, name));
+    }
+
     pub fn enqueued_batch(&self, batch: &str, ids: &[Value]) {
-        self.write(|book| {
+        self.book(|book| {
             let (jobs, answered) = book.batches.get_mut(batch).unwrap();
             *answered = true;
             assert_eq!(ids.len(), *jobs);
             for (number, id) in ids.iter().enumerate() {
-                let id = id.as_str().unwrap().to_owned();
-                let twice = book.enqueued.insert(id, format!("{batch}/{number}"));
-                assert_eq!(twice, None);
+                book.is_there(id.as_str().unwrap(), &format!("{batch}/{number}"));
             }
         });
     }
 
-    /// A claim handed out a job: `payload` of `id` under `token`.
-    pub fn claimed(&self, held: &Held, payload: &str, now_ms: u64) {
-        self.write(|book| {
-            let (id, delivery) = (&held.id, held.delivery());
-            assert!(book.tokens.insert(held.token.clone()), "L2: {} twice", held.token);
-            if let Some(acked) = book.acked.get(id) {
-                assert!(delivery <= *acked, "L1: {} after the ack of {acked}", held.token);
+    /// One that others may look at and cancel.
+    pub fn may_be_cancelled(&self, id: &str) {
+        self.book(|book| {
+            book.recent.push_back(id.to_owned());
+            if book.recent.len() > 300 {
+                book.recent.pop_front();
             }
-            let highest = book.delivered.entry(id.clone()).or_default();
-            *highest = delivery.max(*highest);
-            let known = book.seen.entry(payload.to_owned()).or_insert_with(|| id.clone());
-            assert_eq!(known, id, "L5: {payload} is there twice");
-            if let Some(expected) = book.enqueued.get(id) {
-                assert_eq!(expected, payload, "{id} has another payload");
+        });
+    }
+
+    /// A job of the shared queues, enqueued not long ago.
+    pub fn recent(&self, place: usize) -> Option<String> {
+        self.book(|book| book.recent.get(place % book.recent.len().max(1)).cloned())
+    }
+
+    // ---- those who cancel ----
+
+    pub fn asks_to_cancel(&self, id: &str) {
+        self.book(|book| {
+            let job = book.jobs.get_mut(id).unwrap();
+            job.cancel_asked = true;
+            job.ends_asked += 1;
+        });
+    }
+
+    /// The answer to a cancel: gone, or gone when its lease ends.
+    pub fn cancelled(&self, id: &str) {
+        let at = self.answers();
+        self.book(|book| book.job(id).gone(at));
+    }
+
+    /// The answer to a cancel: there is none. Then somebody has ended it, or may have.
+    pub fn cancelled_none(&self, id: &str) {
+        self.book(|book| {
+            let job = book.job(id);
+            let known = matches!(job.end, End::Acked { .. } | End::Gone { .. });
+            // One of those who asked is the one who was answered now.
+            assert!(known || job.ends_asked > 1, "L4: {id} ({}) is lost", job.name);
+        });
+    }
+
+    // ---- whoever has a queue of its own ----
+
+    /// It is known to be gone.
+    pub fn gone(&self, id: &str) {
+        let at = self.answers();
+        self.book(|book| {
+            let job = book.job(id);
+            if !matches!(job.end, End::Acked { .. }) {
+                job.gone(at);
             }
-            let not_before = book.not_before.get(payload).copied().unwrap_or(0);
-            assert!(now_ms >= not_before, "L6: {payload} came {} ms early", not_before - now_ms);
         });
     }
 
-    pub fn acked(&self, held: &Held) {
-        self.write(|book| {
-            book.maybe_acked.remove(&held.id);
-            book.acked.insert(held.id.clone(), held.delivery());
-            let highest = book.delivered[&held.id];
-            assert!(highest <= held.delivery(), "L1: {} was acked, {highest} is out", held.token);
+    /// It is known to be a dead letter, or to be none and alive.
+    pub fn seen(&self, id: &str, name: &str, is_dead: bool) {
+        self.book(|book| {
+            book.is_there(id, name);
+            let job = book.job(id);
+            let ended = matches!(job.end, End::Acked { .. });
+            assert!(!ended, "L1: {id} ({name}) is there after its ack");
+            job.end = if is_dead { End::Dead } else { End::None };
+            (job.ends_asked, job.maybe_dead) = (0, false);
         });
     }
 
-    pub fn buried(&self, held: &Held) {
-        self.write(|book| {
-            book.maybe_buried.remove(&held.id);
-            book.buried.insert(held.id.clone());
-        });
+    pub fn replayed(&self, letters: u64) {
+        self.book(|book| book.replays += letters);
+    }
+}
+
+impl Book {
+    fn job(&mut self, id: &str) -> &mut Job {
+        self.jobs.entry(id.to_owned()).or_default()
     }
 
-    pub fn maybe_acked(&self, held: &Held) {
-        self.book.lock().unwrap().maybe_acked.insert(held.id.clone());
+    /// A job is there, under the only id that its payload has.
+    fn is_there(&mut self, id: &str, name: &str) {
+        let Some(known) = self.names.get_mut(name) else {
+            panic!("L5: nobody asked for {name} ({id})")
+        };
+        let known = known.id.get_or_insert_with(|| id.to_owned());
+        assert_eq!(known, id, "L5: {name} is there twice");
+        let job = self.job(id);
+        if !job.is_there {
+            (job.name, job.is_there) = (name.to_owned(), true);
+        }
+        assert_eq!(job.name, name, "L5: {id} has another payload");
     }
+}
 
-    pub fn maybe_buried(&self, held: &Held) {
-        self.book.lock().unwrap().maybe_buried.insert(held.id.clone());
-    }
-
-    // ---- the end ----
-
-    /// Everything is drained, and these are the dead letters: is it as it was told?
-    pub async fn check(&self, node: &Http, dead: &HashSet<String>) {
-        let book = std::mem::take(&mut *self.book.lock().unwrap());
-        println!(
-            "{} answers: {} jobs, {} batches, {} deliveries, {} acks, {} dead letters; unheard: \
-             {} acks, {} burials",
-            book.answers,
-            book.enqueued.len(),
-            book.batches.len(),
-            book.tokens.len(),
-            book.acked.len(),
-            dead.len(),
-            book.maybe_acked.len(),
-            book.maybe_buried.len(),
-        );
-        for id in &book.buried {
-            assert!(dead.contains(id), "L4: {id} was made a dead letter, and is none");
+impl Job {
+    fn gone(&mut self, at: u64) {
+        let acked = matches!(self.end, End::Acked { .. });
+        assert!(!acked, "L8: {} was acked and cancelled", self.name);
+        if !matches!(self.end, End::Gone { .. }) {
+            self.end = End::Gone { at };
         }
-        for id in dead {
-            let told = book.buried.contains(id) || book.maybe_buried.contains(id);
-            assert!(told, "L4: nobody made a dead letter of {id}");
-        }
-        for (id, payload) in &book.enqueued {
-            let ends =
-                [book.acked.contains_key(id) || book.maybe_acked.contains(id), dead.contains(id)];
-            assert!(ends.contains(&true), "L4: {id} ({payload}) was enqueued and is lost");
-            assert!(!(book.acked.contains_key(id) && dead.contains(id)), "L4: {id} ended twice");
-        }
-        // A sample is asked for by name: done is gone.
-        for id in book.acked.keys().take(100) {
-            assert_eq!(node.get(&format!("/v1/jobs/{id}")).await.status, 404);
-        }
-        let mut unheard_batches = 0;
-        for (batch, (jobs, answered)) in &book.batches {
-            let is_there = |number: &usize| book.seen.contains_key(&format!("{batch}/{number}"));
-            let there = (0..*jobs).filter(is_there).count();
-            assert!(there == *jobs || there == 0, "L5: {there} of {jobs} of the batch {batch}");
-            assert!(there == *jobs || !answered, "L5: the batch {batch} was answered");
-            unheard_batches += usize::from(!answered && there == *jobs);
-        }
-        println!("{unheard_batches} batches were taken whole though nobody heard of it");
     }
 }

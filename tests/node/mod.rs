@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::future::Future;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -50,7 +51,24 @@ impl Node {
     }
 
     /// Starts a node by a command of the test's own, and waits until it serves.
-    pub async fn spawn(mut command: Command) -> Node {
+    pub async fn spawn(command: Command) -> Node {
+        match Self::try_spawn(command).await {
+            Ok(node) => node,
+            Err((_, log)) => panic!("the node ended without serving; it said: {log}"),
+        }
+    }
+
+    /// The same; or how the node ended instead, and all that it logged.
+    pub async fn try_spawn(command: Command) -> Result<Node, (ExitStatus, String)> {
+        let mut node = Node::launch(command);
+        match node.serves().await {
+            true => Ok(node),
+            false => Err(node.ended().await),
+        }
+    }
+
+    /// Starts a node by a command of the test's own; it serves later.
+    pub fn launch(mut command: Command) -> Node {
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let (sender, log) = mpsc::unbounded_channel();
@@ -61,23 +79,38 @@ impl Node {
             }
         });
         let (seen, address, http) = (Vec::new(), String::new(), Http::new(""));
-        let mut node = Node { child, log, seen, address, http };
-        let serving = node.line("Serving").await;
-        node.address = field(&serving, "address");
-        node.http = Http::new(&node.address);
-        node
+        Node { child, log, seen, address, http }
+    }
+
+    /// Waits until it serves.
+    pub async fn serving(&mut self) {
+        assert!(self.serves().await, "the node ended without serving; it said: {:#?}", self.seen);
+    }
+
+    /// The same; false when it has ended instead.
+    async fn serves(&mut self) -> bool {
+        let Some(serving) = self.find_line("Serving").await else { return false };
+        self.address = field(&serving, "address");
+        self.http = Http::new(&self.address);
+        true
     }
 
     /// The next line of the log with this text in it.
     pub async fn line(&mut self, text: &str) -> String {
+        let found = self.find_line(text).await;
+        found
+            .unwrap_or_else(|| panic!("the node ended without {text:?}; it said: {:#?}", self.seen))
+    }
+
+    async fn find_line(&mut self, text: &str) -> Option<String> {
         let wanted = async {
             while let Some(line) = self.log.recv().await {
                 self.seen.push(line.clone());
                 if line.contains(text) {
-                    return line;
+                    return Some(line);
                 }
             }
-            panic!("the node ended without {text:?}; it said: {:#?}", self.seen)
+            None
         };
         within(text, wanted).await
     }
@@ -97,11 +130,12 @@ impl Node {
         self.ended().await
     }
 
-    /// Kills it: nothing is flushed, nobody is told.
-    pub async fn kill(mut self) {
+    /// Kills it: nothing is flushed, nobody is told. Gives all that it logged.
+    pub async fn kill(mut self) -> String {
         self.child.start_kill().unwrap();
-        let (status, _) = self.ended().await;
-        assert!(!status.success());
+        let (status, log) = self.ended().await;
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{status}: {log}");
+        log
     }
 
     /// Waits for its end; gives how it ended and all that it logged.
@@ -185,6 +219,18 @@ impl Http {
         self.send(self.client.request(method, format!("{}{path}", self.base)).body(body)).await
     }
 
+    /// The same with one more header.
+    pub async fn call_with(
+        &self,
+        method: Method,
+        path: &str,
+        header: (&str, &str),
+        body: impl Into<reqwest::Body>,
+    ) -> reqwest::Result<Answer> {
+        let request = self.client.request(method, format!("{}{path}", self.base)).body(body);
+        self.send(request.header(header.0, header.1)).await
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {
         let response = request.header(CONTENT_TYPE, "application/json").send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -193,8 +239,7 @@ impl Http {
 
     /// A POST with one more header.
     pub async fn post_with(&self, path: &str, header: (&str, &str), body: Vec<u8>) -> Answer {
-        let request = self.client.post(format!("{}{path}", self.base)).body(body);
-        within(path, self.send(request.header(header.0, header.1))).await.unwrap()
+        within(path, self.call_with(Method::POST, path, header, body)).await.unwrap()
     }
 
     pub async fn get(&self, path: &str) -> Answer {

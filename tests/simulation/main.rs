@@ -7,6 +7,7 @@
 //! tells its whole history.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     reason = "a test ends at the first surprise"
 )]

@@ -4,6 +4,11 @@
 pub trait Chance {
     /// A number below the bound; 0 when the bound is 0 or 1.
     fn below(&mut self, bound: u64) -> u64;
+
+    /// True in so many of eight cases.
+    fn in_eight(&mut self, cases: u64) -> bool {
+        self.below(8) >= 8 - cases
+    }
 }
 
 /// Decisions that follow from a seed, the same on every machine (SplitMix64).

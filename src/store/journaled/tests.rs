@@ -152,7 +152,7 @@ fn space_comes_back_while_the_store_is_open() {
     const EAGER: Limit = Limit { spare_bytes: 2 << 20, ratio: 4 };
     const VALUE_BYTES: usize = 20_000;
     let limits = Limits { plenty: EAGER, short: EAGER };
-    let sizes = Sizes { journal_file_bytes: 100_000, compaction: limits };
+    let sizes = Sizes { journal_file_bytes: 100_000, compaction: limits, ..Sizes::default() };
     let dir = tempfile::tempdir().unwrap();
     let store = JournaledStore::open_with(dir.path(), Reserve::AsFound, sizes).unwrap();
     let mut model = BTreeMap::new();

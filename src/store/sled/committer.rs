@@ -132,6 +132,9 @@ fn run(
         let done = guarded(|| database.commit(&writes));
         let gone_wrong = done.is_err() || failure.check().is_err();
         if gone_wrong {
+            if let Err(reason) = &done {
+                database.doubt(reason);
+            }
             std::mem::forget(database);
             let _ = answer.send(done);
             return;

@@ -144,17 +144,17 @@ impl Places {
 }
 
 /// Opens the database of a data directory; makes it when there is none.
-pub(super) fn open(data_dir: &Arc<DataDir>) -> Result<Database> {
+pub(super) fn open(data_dir: &Arc<DataDir>, segment_bytes: usize) -> Result<Database> {
     let places = Places::of(data_dir.path());
     let failed = |error: io::Error| unopened(&places.current, &error.to_string());
     places.settle().map_err(failed)?;
     if !places.current.exists() {
-        let database = Database::open(&places.new, None)?;
+        let database = Database::open(&places.new, None, segment_bytes)?;
         guarded(|| database.barrier().and_then(|()| database.close()))
             .map_err(|reason| unopened(&places.new, &reason))?;
         sync_all(&places.new).and_then(|()| places.swap()).map_err(failed)?;
     }
-    Database::open(&places.current, Some(Arc::clone(data_dir)))
+    Database::open(&places.current, Some(Arc::clone(data_dir)), segment_bytes)
 }
 
 impl SledStore {

@@ -151,7 +151,7 @@ fn open_target(
     if path.exists() {
         fs::remove_dir_all(path).map_err(|error| unopened(path, &error.to_string()))?;
     }
-    let target = Arc::new(Database::open(path, None)?);
+    let target = Arc::new(Database::open(path, None, source.segment_bytes)?);
     let committer = Committer::start(Arc::clone(&target), Arc::<Failure>::default())?;
     let trees = guarded(|| {
         let names = source.names().into_iter();

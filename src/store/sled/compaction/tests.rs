@@ -23,7 +23,8 @@ const fn both(limit: Limit) -> Limits {
 fn open_store(dir: &Path, limits: Limits) -> SledStore {
     let data_dir = Arc::new(DataDir::open(dir).unwrap());
     let space = Space::open(dir, Reserve::AsFound).unwrap();
-    SledStore::open_in(&data_dir, Arc::new(space), limits).unwrap()
+    SledStore::open_in(&data_dir, Arc::new(space), limits, crate::store::sled::SEGMENT_BYTES)
+        .unwrap()
 }
 
 fn key(number: u32) -> Vec<u8> {
