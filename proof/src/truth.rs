@@ -46,6 +46,8 @@ pub(crate) use hold;
 
 /// The number of a queue, in the order in which queues were made.
 type QueueNumber = u32;
+/// What an id is ordered by: moment, queue, priority, sequence.
+type Birth = (Timestamp, QueueNumber, Priority, u64);
 
 /// Everything that must be true.
 #[derive(Clone, Debug)]
@@ -99,6 +101,8 @@ pub(crate) struct Job {
     timeout_ms: Option<u64>,
     unique: Option<(String, Option<u64>)>,
     born_at: Timestamp,
+    /// What its id is ordered by, known before the id is.
+    birth: Birth,
     /// When it expires as readers see it, while it can.
     expires_at: Option<Timestamp>,
     /// When it really does: earlier, when the clock stepped back.
@@ -130,12 +134,20 @@ pub(crate) struct Lease {
     worker: Option<String>,
     progress: Option<u8>,
     pub(crate) cancelled: bool,
-    /// Start and deadline as they were last written for sure: a clock that steps back, and an
-    /// opening, change them in memory only.
-    written: (Timestamp, Timestamp),
+    written: Written,
     /// After an opening nobody knows which were on the disk: the least that they can be. Looking
     /// tells.
     least: Option<(Timestamp, Timestamp)>,
+}
+
+/// What of a lease may be on the disk. A clock that steps back, and an opening, change it in
+/// memory, and that may be written with the next change of a neighbour, or not.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Written {
+    /// The latest that it may be.
+    started: Timestamp,
+    least_deadline: Timestamp,
+    deadline: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq)]

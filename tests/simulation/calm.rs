@@ -75,7 +75,7 @@ impl World {
                 return;
             }
             drop(waiting);
-            let due = self.driver.next_due().expect("something waits");
+            let due = self.driver.next_due().unwrap();
             // Letters may be looked through every minute, while a job waits for weeks.
             self.driver.move_clock(due.max(self.driver.now().plus_ms(STEP_MS)), false);
         }

@@ -76,7 +76,6 @@ const EVENTS: &[&str] = &[
     "a replay is done",
     "a replay is stopped",
     "a replay is cancelled",
-    "a call of several groups",
 ];
 
 /// What did not happen.

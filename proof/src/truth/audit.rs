@@ -89,7 +89,8 @@ impl Truth {
         let now = self.now;
         let job = self.job_mut(serial);
         if view.state != JobState::Running && job.may_have_timed_out(now) {
-            return self.time_out(serial);
+            self.time_out(serial)?;
+            return self.learn(serial, view);
         }
         match (&mut job.at, view.state) {
             (At::Timer(timer), JobState::Ready) if timer.due <= now && timer.latest > now => {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pulk::queue::{Claim, Claimed, ClaimedJob};
 use pulk::{JobState, Priority};
 
-use super::{At, Checked, Job, Lease, QueueNumber, Truth, hold, token};
+use super::{At, Checked, Job, Lease, QueueNumber, Truth, Written, hold, token};
 
 impl Truth {
     /// What a claim gets now, in its order.
@@ -158,7 +158,7 @@ impl Truth {
                 worker: claim.worker.clone(),
                 progress: None,
                 cancelled: false,
-                written: (now, deadline),
+                written: Written { started: now, least_deadline: deadline, deadline },
                 least: None,
             };
             job.at = At::Leased { place, ready_at, lease };

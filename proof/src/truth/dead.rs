@@ -7,7 +7,7 @@ use pulk::queue::{
 };
 use pulk::{ErrorKind, JobId};
 
-use super::{At, Checked, Held, Job, Truth, granted, hold, is_done, other_answer, refused};
+use super::{At, Birth, Checked, Held, Job, Truth, granted, hold, is_done, other_answer, refused};
 use crate::command::{Answer, Told};
 
 impl Truth {
@@ -43,10 +43,10 @@ impl Truth {
         }
     }
 
-    pub(super) fn death(&self, serial: u64) -> (u32, pulk::Timestamp, Option<JobId>) {
+    pub(super) fn death(&self, serial: u64) -> (u32, pulk::Timestamp, Birth) {
         let job = self.job(serial);
-        let At::Dead { died_at, .. } = job.at else { return (job.queue, self.now, job.id) };
-        (job.queue, died_at, job.id)
+        let At::Dead { died_at, .. } = job.at else { return (job.queue, self.now, job.birth) };
+        (job.queue, died_at, job.birth)
     }
 
     pub(super) fn edit(&mut self, id: JobId, edit: &DeadEdit, told: Option<&Told>) -> Checked {

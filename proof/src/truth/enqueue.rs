@@ -245,6 +245,7 @@ impl Truth {
             timeout_ms: new.timeout_ms,
             unique,
             born_at: now,
+            birth: (now, queue, new.priority, place),
             expires_at,
             ends_at: expires_at,
             failures: 0,

@@ -6,11 +6,11 @@ use pulk::priority::PerPriority;
 use pulk::queue::{DeadPage, DeadQuery, JobPage, JobQuery, QueueView};
 use pulk::{ErrorKind, JobId, JobState, JobView, Priority, Timestamp};
 
-use super::{At, Checked, Job, Truth, granted, hold, other_answer, refused};
+use super::{At, Birth, Checked, Job, Truth, granted, hold, other_answer, refused};
 use crate::command::{Answer, Command, Told};
 
 /// Where a job is in a list of all.
-type Position = (u8, u64, Timestamp, u64, Option<JobId>);
+type Position = (u8, u64, Timestamp, u64, Option<Birth>);
 
 impl Truth {
     /// A question got the right answer.
@@ -131,8 +131,8 @@ impl Truth {
             At::Ready { place, .. } | At::Leased { place, .. } => {
                 (0, lane(job.priority), nothing, *place, None)
             }
-            At::Timer(timer) => (1, 0, timer.due, 0, job.id),
-            At::Dead { died_at, .. } => (2, u64::from(job.queue), *died_at, 0, job.id),
+            At::Timer(timer) => (1, 0, timer.due, 0, Some(job.birth)),
+            At::Dead { died_at, .. } => (2, u64::from(job.queue), *died_at, 0, Some(job.birth)),
         }
     }
 

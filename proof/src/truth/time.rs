@@ -4,7 +4,7 @@ use pulk::dead_letter::DeadReason;
 use pulk::job::limits;
 use pulk::{JobState, Timestamp};
 
-use super::{At, Checked, Job, Lease, Truth};
+use super::{At, Checked, Job, Lease, Truth, Written};
 
 /// How long a lease lives on after opening when it ran out while the queue was closed.
 const LEASE_GRACE_MS: u64 = 10_000;
@@ -20,6 +20,7 @@ impl Lease {
             *started = (*started).min(now);
             *deadline = (*deadline).min(now.plus_ms(self.lease_ms));
         }
+        self.written.least_deadline = self.written.least_deadline.min(self.deadline);
     }
 
     /// After opening it is what was written, brought back within its length, and has some seconds
@@ -28,18 +29,19 @@ impl Lease {
         let grace = now.plus_ms(LEASE_GRACE_MS);
         let latest = now.plus_ms(self.lease_ms);
         let opened = |deadline: Timestamp| deadline.min(latest).max(grace);
-        let (in_memory, written) = (opened(self.deadline), opened(self.written.1));
-        // Nobody may have looked since the opening before.
-        let before = self.least.unwrap_or((self.started, self.deadline));
-        let mut least = in_memory.min(written).min(opened(before.1));
-        if may_step_back {
-            least = least.min(latest);
-        }
-        let first_started = self.written.0.min(now);
-        let started = self.started.min(before.0).min(now);
-        (self.started, self.deadline) = (first_started, in_memory.max(written));
-        let exact = (started, least) == (self.started, self.deadline);
-        self.least = (!exact).then_some((started, least));
+        let Written { started: first_started, least_deadline, deadline } = self.written;
+        let first_started = first_started.min(now);
+        let (least_deadline, deadline) = (opened(least_deadline), opened(deadline));
+        let started = self.least.map_or(self.started, |(started, _)| started.min(self.started));
+        let exact = (self.started.min(now), least_deadline) == (first_started, deadline)
+            && self.least.is_none()
+            && !(may_step_back && latest < deadline);
+        (self.started, self.deadline) = (first_started, deadline);
+        self.least = (!exact).then_some((started.min(now), grace.min(latest)));
+        // What it has now may be written with its neighbours, or not.
+        let written = &mut self.written;
+        written.deadline = written.deadline.max(deadline);
+        written.least_deadline = written.least_deadline.min(least_deadline);
     }
 }
 
@@ -155,7 +157,7 @@ impl Truth {
         let now = self.now;
         let due = self.jobs.iter().filter_map(|(serial, job)| match &job.at {
             At::Timer(timer) if timer.latest <= now => {
-                Some((timer.due, job.id, *serial, timer.due == timer.latest))
+                Some((timer.due, job.birth, *serial, timer.due == timer.latest))
             }
             _ => None,
         });
@@ -232,7 +234,7 @@ impl Truth {
     fn letters(&self, queue: u32) -> impl Iterator<Item = (Timestamp, u64)> {
         let dead = self.jobs.iter().filter(move |(_, job)| job.queue == queue);
         let dead = dead.filter_map(|(serial, job)| match job.at {
-            At::Dead { died_at, .. } => Some((died_at, job.id, *serial)),
+            At::Dead { died_at, .. } => Some((died_at, job.birth, *serial)),
             _ => None,
         });
         let mut letters: Vec<_> = dead.collect();

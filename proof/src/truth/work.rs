@@ -8,7 +8,7 @@ use pulk::queue::{Failed, Failure, Settle, SettleOutcome};
 use pulk::{ErrorKind, JobState, LeaseToken, Timestamp};
 
 use super::{
-    At, Checked, Lease, Timer, Truth, granted, hold, is_done, other_answer, refused, token,
+    At, Checked, Lease, Timer, Truth, Written, granted, hold, is_done, other_answer, refused, token,
 };
 use crate::command::{Answer, Told};
 
@@ -24,7 +24,8 @@ impl Lease {
 
     /// It was written as it is.
     pub(super) fn is_written(&mut self) {
-        self.written = (self.started, self.deadline);
+        let (started, deadline) = (self.started, self.deadline);
+        self.written = Written { started, least_deadline: deadline, deadline };
         self.least = None;
     }
 }
