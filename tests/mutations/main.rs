@@ -173,6 +173,13 @@ impl Copy {
         (output.status.success(), text(&output))
     }
 
+    fn names_a_test(&self, command: &str) -> bool {
+        let list = if command.contains(" -- ") { "--list" } else { "-- --list" };
+        let (listed, said) = self.run(&format!("{command} {list}"));
+        assert!(listed, "{command}:\n{said}");
+        said.lines().any(|line| line.ends_with(": test"))
+    }
+
     /// Whether the tests of a command fail. That it builds is a condition: what does not compile
     /// is not caught by a test.
     fn fails(&self, command: &str) -> Result<(), String> {
@@ -199,10 +206,9 @@ fn every_mutation_is_caught() {
     let copy = Copy::make();
     let commands: BTreeSet<&String> =
         chosen.iter().flat_map(|mutation| &mutation.caught_by).collect();
+    // That they pass without a mutation is what `cargo test` itself is for.
     for command in commands {
-        let (passed, said) = copy.run(command);
-        assert!(passed, "{command} fails without a mutation:\n{said}");
-        assert!(ran_some(&said), "{command} runs no test");
+        assert!(copy.names_a_test(command), "{command} runs no test");
     }
     let mut missed = Vec::new();
     for Mutation { name, path, what, caught_by } in &chosen {
@@ -218,10 +224,4 @@ fn every_mutation_is_caught() {
         apply(&copy.tree, path, &["--reverse"]);
     }
     assert!(missed.is_empty(), "{} missed:\n{}", missed.len(), missed.join("\n\n"));
-}
-
-/// Some test binary ran at least one test.
-fn ran_some(said: &str) -> bool {
-    let results = said.lines().filter(|line| line.starts_with("test result:"));
-    results.into_iter().any(|line| !line.contains(" 0 passed;"))
 }
