@@ -37,6 +37,7 @@ impl Truth {
                 }
             }
         }
+        self.unplaced.clear();
         let expected = self.listed(|_| true);
         hold!(serials == expected, "jobs are listed as {serials:?}, and lie as {expected:?}");
         self.are_queues(&seen.queues)?;

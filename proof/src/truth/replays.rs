@@ -229,6 +229,7 @@ impl Truth {
             if let At::Ready { ready_at, .. } = &mut self.job_mut(*serial).at {
                 *ready_at = *at;
             }
+            self.unplaced.insert(*serial);
         }
         Ok(())
     }
