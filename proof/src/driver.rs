@@ -264,16 +264,20 @@ impl Driver {
         let opened = Queue::open_stepped(config, self.store.clone(), clock, seed);
         let (queue, stepper) = opened.map_err(|error| format!("it does not open: {error}"))?;
         let durable = self.truth.clone();
+        let unseen = durable.is_unseen();
         self.truth.open(now);
         let (ready, told) = (self.truth.ids(Some(pulk::JobState::Ready)).count(), queue.opened());
-        // What a replay did in a commit that was not answered is not seen yet.
-        let unseen = self.truth.unnamed() > 0 || self.truth.is_replaying();
         crate::truth::hold!(
             unseen || (told.ready_jobs, told.at) == (ready as u64, now),
             "I7: {ready} jobs are ready when it opens, and it tells {told:?}"
         );
         self.engine = Some((queue, stepper));
         self.history.event(now, "the queue is opened");
+        // Of an attempt that may have timed out only looking tells when that was.
+        let fault = match fault {
+            Fault::Applied if self.truth.may_have_timed_out() => Fault::Lost,
+            fault => fault,
+        };
         self.catch_up(durable, fault)
     }
 

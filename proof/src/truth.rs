@@ -251,9 +251,14 @@ impl Truth {
         self.keys.values().filter_map(|held| Some(held.since.plus_ms(held.ttl_ms?)))
     }
 
-    /// How many jobs have no name yet: the answers to their enqueues were lost.
-    pub(crate) fn unnamed(&self) -> usize {
-        self.jobs.values().filter(|job| job.id.is_none()).count()
+    /// Something was committed that nobody has looked at.
+    pub(crate) fn is_unseen(&self) -> bool {
+        !self.unseen.is_empty()
+    }
+
+    /// An attempt may be over or not: its start is not known.
+    pub(crate) fn may_have_timed_out(&self) -> bool {
+        self.jobs.values().any(|job| job.may_have_timed_out(self.now))
     }
 
     pub(crate) fn deliveries(&self, serial: u64) -> u32 {
@@ -308,7 +313,11 @@ impl Truth {
             Command::Replay(id) => self.replay(*id, told),
             Command::ReplayMany(replay) => self.replay_many(replay, told),
             Command::CancelReplay(id) => self.cancel_replay(*id, told),
-            Command::Tick | Command::Drain | Command::Close => is_done(told),
+            Command::Tick => {
+                self.tick(self.now)?;
+                is_done(told)
+            }
+            Command::Drain | Command::Close => is_done(told),
             Command::Claim(_) => Err("a claim is applied after all others".to_owned()),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pulk::priority::PerPriority;
 use pulk::retry::RetryPolicy;
-use pulk::{Config, Priority, StoreKind, Timestamp};
+use pulk::{Config, Payload, Priority, StoreKind, Timestamp};
 use pulk_proof::draw::{self, Known, one_in};
 use pulk_proof::driver::{Driver, Fault, Finished, Handed};
 use pulk_proof::{Answer, Command, Told};
@@ -203,7 +203,16 @@ impl World {
                 let jobs = (0..jobs).map(|_| self.known.new_job(chance, now));
                 Command::EnqueueMany(jobs.collect())
             }
-            _ => Command::Enqueue(Box::new(self.known.new_job(chance, now))),
+            _ => {
+                let mut job = self.known.new_job(chance, now);
+                if one_in(chance, 16) && !self.is_large {
+                    // Too much to lie beside its job: it is cut into parts.
+                    let mut large = job.payload.bytes().to_vec();
+                    large.resize(9_000, b'x');
+                    job.payload = Payload::Binary(large.into());
+                }
+                Command::Enqueue(Box::new(job))
+            }
         }
     }
 

@@ -32,15 +32,18 @@ impl Truth {
         for serial in &serials {
             if self.unplaced.remove(serial) {
                 let place = self.place();
-                if let At::Ready { place: at, .. } = &mut self.job_mut(*serial).at {
+                let at = &mut self.job_mut(*serial).at;
+                if let At::Ready { place: at, .. } | At::Leased { place: at, .. } = at {
                     *at = place;
                 }
             }
         }
+        self.unplaced.clear();
         let expected = self.listed(|_| true);
         hold!(serials == expected, "jobs are listed as {serials:?}, and lie as {expected:?}");
         self.are_queues(&seen.queues)?;
         self.are_replays(&seen.replays)?;
+        self.unseen.clear();
         self.replays
             .keys()
             .copied()
@@ -79,9 +82,7 @@ impl Truth {
             .zip(&seen.jobs)
             .filter(|(serial, view)| view.state != JobState::Dead && self.job(**serial).is_dead());
         let moved: Vec<_> = moved.map(|(serial, view)| (*serial, view.run_at)).collect();
-        self.were_put_back(&moved, &seen.replays)?;
-        self.unseen.clear();
-        Ok(())
+        self.were_put_back(&moved, &seen.replays)
     }
 
     /// What chance decided, or which of two things was on the disk: within what is allowed.

@@ -32,6 +32,11 @@ impl Replaying {
         self.view.state == ReplayState::Running
     }
 
+    /// It runs, or did in a group that nobody has looked at.
+    fn may_have_moved(&self, unseen: &BTreeSet<Timestamp>) -> bool {
+        self.is_running() || self.view.ended_at.is_some_and(|at| unseen.contains(&at))
+    }
+
     fn failed_too_often(&self, died: u64) -> bool {
         let replayed = self.view.counts.replayed as f64;
         self.view.max_error_share.is_some_and(|share| died as f64 > share * replayed)
@@ -149,9 +154,10 @@ impl Truth {
             replay.died,
             told.id
         );
+        let moved = replay.may_have_moved(&self.unseen);
         let before = &mut replay.view;
         before.counts.died_again = died;
-        if before.state == ReplayState::Running {
+        if moved {
             hold!(
                 told.counts.replayed >= before.counts.replayed
                     && told.counts.skipped >= before.counts.skipped
@@ -160,6 +166,8 @@ impl Truth {
             );
             (before.counts.replayed, before.counts.skipped) =
                 (told.counts.replayed, told.counts.skipped);
+        }
+        if before.state == ReplayState::Running {
             let may_be_stopped = replay.died.0 != replay.died.1;
             match told.state {
                 ReplayState::Done => {}
@@ -229,6 +237,7 @@ impl Truth {
             if let At::Ready { ready_at, .. } = &mut self.job_mut(*serial).at {
                 *ready_at = *at;
             }
+            self.unplaced.insert(*serial);
         }
         Ok(())
     }
@@ -241,7 +250,8 @@ impl Truth {
                 DeadChoice::Ids(ids) => job.id.is_some_and(|id| ids.contains(&id)),
                 DeadChoice::Filter(filter) => self.lets_through(filter, job),
             };
-            (meant && replay.is_running() && replay.letters.contains(&serial)).then_some(*id)
+            let may = replay.may_have_moved(&self.unseen) && replay.letters.contains(&serial);
+            (meant && may).then_some(*id)
         };
         self.replays.iter().filter_map(may).collect()
     }
@@ -257,6 +267,7 @@ impl Truth {
     pub(super) fn was_put_back_early(&mut self, serial: u64) -> Checked {
         self.was_put_back(serial, self.may_put_back(serial))?;
         self.put_back_early.insert(serial);
+        self.unplaced.insert(serial);
         Ok(())
     }
 

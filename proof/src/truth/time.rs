@@ -176,6 +176,10 @@ impl Truth {
     pub(super) fn make_ready(&mut self, serial: u64) {
         let (place, ready_at) = (self.place(), self.now);
         self.job_mut(serial).at = At::Ready { place, ready_at };
+        if self.unseen.len() > 1 {
+            // What came in groups that nobody has looked at came in an order that looking tells.
+            self.unplaced.insert(serial);
+        }
     }
 
     fn sweep(&mut self) {
