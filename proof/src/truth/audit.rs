@@ -91,6 +91,13 @@ impl Truth {
         let job = self.job_mut(serial);
         if view.state != JobState::Running && job.may_have_timed_out(now) {
             self.time_out(serial)?;
+            if let At::Timer(timer) = &self.job(serial).at
+                && timer.due <= now
+                && view.state == JobState::Ready
+            {
+                // It was tried again at once.
+                self.make_ready(serial);
+            }
             return self.learn(serial, view);
         }
         match (&mut job.at, view.state) {
