@@ -13,6 +13,7 @@ mod error;
 mod health;
 mod job_reply;
 mod jobs;
+mod limits;
 mod list;
 mod metrics;
 mod openapi;
@@ -134,6 +135,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(purge::purge))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
+        .routes(routes!(limits::set))
         .routes(routes!(dead::list))
         .routes(routes!(dead::show, dead::edit, dead::delete))
         .routes(routes!(dead::replay))

@@ -15,7 +15,7 @@ use node::{Http, Node};
 use serde_json::{Value, json};
 
 /// Name, kind and labels of each metric.
-const METRICS: [(&str, &str, &[&str]); 29] = [
+const METRICS: [(&str, &str, &[&str]); 32] = [
     ("pulk_build_info", "gauge", &["store", "version"]),
     ("pulk_commit_commands", "histogram", &[]),
     ("pulk_commit_seconds", "histogram", &[]),
@@ -36,9 +36,12 @@ const METRICS: [(&str, &str, &[&str]); 29] = [
     ("pulk_jobs_running", "gauge", &["queue"]),
     ("pulk_jobs_scheduled", "gauge", &["queue"]),
     ("pulk_jobs_started_total", "counter", &["priority", "queue"]),
+    ("pulk_queue_concurrency_limit", "gauge", &["queue"]),
     ("pulk_queue_depth", "gauge", &["priority", "queue"]),
+    ("pulk_queue_limited", "gauge", &["limit", "queue"]),
     ("pulk_queue_oldest_age_seconds", "gauge", &["priority", "queue"]),
     ("pulk_queue_paused", "gauge", &["queue"]),
+    ("pulk_queue_rate_limit_per_second", "gauge", &["queue"]),
     ("pulk_records_damaged_total", "counter", &[]),
     ("pulk_store_disk_bytes", "gauge", &[]),
     ("pulk_store_live_bytes", "gauge", &[]),
@@ -98,6 +101,8 @@ async fn post(http: &Http, path: &str, body: Value) -> Value {
 async fn every_metric_is_there_with_its_labels_help_and_unit() {
     let node = Node::start_with(["--store", "memory"]).await;
     let http = &node.http;
+    let limits = json!({"concurrency": 5, "rate": {"jobs": 5, "per_ms": 1_000}});
+    http.put("/v1/queues/default/limits", limits.to_string()).await;
     post(http, "/v1/jobs", json!({"kind": "k"})).await;
     post(http, "/v1/jobs", json!({"kind": "k", "priority": "no"})).await;
     let token = post(http, "/v1/claim", json!({})).await["jobs"][0]["lease"]["token"].take();

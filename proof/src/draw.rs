@@ -6,8 +6,8 @@ use bytes::Bytes;
 use pulk::dead_letter::DeadReason;
 use pulk::job::{OnConflict, Unique};
 use pulk::queue::{
-    Ack, Claim, DeadChoice, DeadEdit, DeadFilter, DeadQuery, Failure, JobQuery, Purge, PurgeDead,
-    ReplayMany, Settle,
+    Ack, Claim, DeadChoice, DeadEdit, DeadFilter, DeadQuery, Failure, JobQuery, Limits, Purge,
+    PurgeDead, Rate, ReplayMany, Settle,
 };
 use pulk::retry::RetryPolicy;
 use pulk::{JobId, JobState, LeaseToken, NewJob, Payload, Priority, RunAt, Timestamp};
@@ -120,6 +120,18 @@ fn retry(chance: &mut dyn Chance) -> RetryPolicy {
 fn headers(chance: &mut dyn Chance) -> BTreeMap<String, String> {
     let named = |number: u64| (format!("header-{number}"), format!("value-{number}"));
     (0..chance.below(3)).map(named).collect()
+}
+
+/// Limits that are met: few at a time, few in a time; now and then one that makes no sense.
+fn limits(chance: &mut dyn Chance) -> Limits {
+    let few = |chance: &mut dyn Chance| chance.below(16).div_ceil(5) as u32;
+    let concurrency = some(chance, 2, few);
+    let rate = some(chance, 2, |chance| Rate {
+        jobs: few(chance),
+        per_ms: pick(chance, &[1, 700, 10_000, 180_000]),
+        burst: few(chance),
+    });
+    Limits { concurrency, rate }
 }
 
 impl Known {
@@ -324,6 +336,7 @@ impl Known {
             }
             (13, _) => Command::CancelReplay(1 + chance.below(4)),
             (14, _) => Command::Tick,
+            (15, _) => Command::SetLimits(queue(chance), limits(chance)),
             _ => Command::ReplayMany(self.replay_many(chance)),
         }
     }

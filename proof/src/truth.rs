@@ -13,6 +13,7 @@ mod audit;
 mod claim;
 mod dead;
 mod enqueue;
+mod limits;
 mod lists;
 mod operate;
 mod replays;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use pulk::dead_letter::{DeadReason, FailedAttempt};
 use pulk::job::{Enqueued, JobResult};
+use pulk::queue::Limits;
 use pulk::retry::RetryPolicy;
 use pulk::{Config, ErrorKind, JobId, JobState, LeaseToken, Payload, Priority, Timestamp};
 
@@ -84,6 +86,9 @@ pub struct Truth {
 pub(crate) struct Named {
     pub(crate) name: String,
     pub(crate) paused: bool,
+    pub(crate) limits: Limits,
+    /// The tokens of its rate.
+    left: Option<limits::Left>,
 }
 
 /// A job that is not gone.
@@ -305,6 +310,7 @@ impl Truth {
             Command::Cancel(id) => self.cancel(*id, told),
             Command::Pause(name) => self.pause(name, true, told),
             Command::Resume(name) => self.pause(name, false, told),
+            Command::SetLimits(name, limits) => self.set_limits(name, *limits, told),
             Command::RemoveQueue(name) => self.remove_queue(name, told),
             Command::Purge(purge) => self.purge(purge, told),
             Command::EditDead(id, edit) => self.edit(*id, edit, told),
@@ -330,6 +336,13 @@ impl Truth {
 
     fn name(&self, number: QueueNumber) -> &str {
         self.queues.get(&number).map_or("a queue that is gone", |queue| &queue.name)
+    }
+
+    fn new_queue(&mut self, name: &str) -> QueueNumber {
+        let number = self.next_queue;
+        self.next_queue += 1;
+        self.queues.insert(number, Named::new(name));
+        number
     }
 
     fn place(&mut self) -> u64 {

@@ -278,7 +278,7 @@ impl NewJob {
 }
 
 /// Checks the name of a queue or a kind: 1 to 128 bytes of ASCII letters, digits and `. _ - : /`.
-fn validate_name(field: &str, name: &str) -> Result<()> {
+pub(crate) fn validate_name(field: &str, name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::invalid(field, "must not be empty"));
     }

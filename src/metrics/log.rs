@@ -4,7 +4,7 @@
 use tracing::{Level, debug, info, warn};
 
 use crate::priority::Priority;
-use crate::queue::{Event, Happened, ReplayState};
+use crate::queue::{Event, Happened, Limits, ReplayState};
 
 /// The target of these lines in the log's filter: `PULK_LOG=info,pulk::jobs=debug`.
 const TARGET: &str = "pulk::jobs";
@@ -62,6 +62,7 @@ pub fn log_event(event: &Event) {
         }
         Happened::Paused => info!(target: TARGET, queue, "Queue paused"),
         Happened::Resumed => info!(target: TARGET, queue, "Queue resumed"),
+        Happened::Limited { limits } => log_limits(queue, limits),
         Happened::QueueRemoved => info!(target: TARGET, queue, "Queue removed"),
         Happened::Edited { id } => {
             info!(target: TARGET, queue, priority, %id, "Dead letter edited");
@@ -83,4 +84,11 @@ pub fn log_event(event: &Event) {
             died_again = counts.died_again, "Replay ended"
         ),
     }
+}
+
+fn log_limits(queue: &str, limits: &Limits) {
+    let (concurrency, rate) = (limits.concurrency, limits.rate);
+    let (jobs, per_ms) = (rate.map(|rate| rate.jobs), rate.map(|rate| rate.per_ms));
+    let burst = rate.map(|rate| rate.burst);
+    info!(target: TARGET, queue, concurrency, jobs, per_ms, burst, "Queue limited");
 }

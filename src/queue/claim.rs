@@ -233,8 +233,8 @@ impl QueueState {
         Ok(())
     }
 
-    /// The queues with ready jobs that the claim wants, none of them paused, beginning after the
-    /// one served last.
+    /// The queues with ready jobs that the claim wants, none of them paused or at a limit,
+    /// beginning after the one served last.
     fn queues_in_turn(&self, priority: Priority, claim: &Claim) -> Vec<QueueId> {
         let ready = &self.ready[priority];
         let after = self.last_served[priority].map_or(Bound::Unbounded, Bound::Excluded);
@@ -265,6 +265,10 @@ impl QueueState {
         search: &mut Search<'_>,
         now: Timestamp,
     ) -> Result<()> {
+        let share = share.min(self.room_in_queue(lane_id.queue, now));
+        if share == 0 {
+            return Ok(());
+        }
         self.seal(lane_id);
         let kinds = &search.claim.kinds;
         let mut from = self.lanes.get(&lane_id).map_or(0, |lane| lane.cursor_for(kinds));
@@ -461,6 +465,7 @@ impl QueueState {
         // Started in time: it can't expire any more.
         self.forget_expiry(slot.id, &slot.job);
         self.count(id.lane, Some(JobState::Ready), Move::Claim)?;
+        self.take_token(id.lane.queue, now);
         let (wait_ms, detail) = (now.ms_since(slot.ready_at), self.detail(slot.id, &slot.job));
         self.tell(id.lane, Happened::Started { wait_ms, detail });
         search.taken_bytes += payload.bytes().len();

@@ -96,11 +96,12 @@ impl QueueState {
         Ok(mended)
     }
 
-    /// Enters a queue among those with ready jobs, by its counters.
+    /// Enters a queue among those with ready jobs, by its counters, unless it is paused or at a
+    /// limit.
     pub(crate) fn note_ready(&mut self, id: QueueId) {
         let Some(entry) = self.queues.by_id.get(&id) else { return };
         for (priority, counts) in entry.counts.iter() {
-            if counts.ready > 0 && !entry.paused {
+            if counts.ready > 0 && entry.is_open() {
                 self.ready[priority].insert(id);
                 self.became_ready.insert(LaneId { priority, queue: id });
             } else {

@@ -26,19 +26,19 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::StateCounts;
-use crate::job::{JobId, JobState, Move, Payload, QueueId};
+use crate::job::{JobId, JobState, Move, QueueId};
 use crate::priority::PerPriority;
 use crate::queue::chunk::{Chunk, ChunkBuilder, ChunkCache, ChunkSlot};
 use crate::queue::draft::Draft;
 use crate::queue::event::{Event, Happened, JobDetail};
 use crate::queue::lane::Lane;
+use crate::queue::limits::{Limiter, Limiting};
 use crate::queue::rates::LastMinute;
 use crate::queue::replays::Replays;
 use crate::queue::retention::Retention;
 use crate::store::codec;
 use crate::store::format::{
-    JobRecord, LeaseRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND, PayloadRecord,
-    ProgressRecord, QueueRecord,
+    JobRecord, LeaseRecord, LocationRecord, MetaRecord, ProgressRecord, QueueRecord,
 };
 use crate::store::key::{self, ChunkId, LaneId};
 use crate::store::{Tree, WriteSet};
@@ -64,7 +64,7 @@ pub(crate) struct QueueState {
     pub(crate) meta: MetaRecord,
     pub(crate) queues: Queues,
     pub(crate) lanes: BTreeMap<LaneId, Lane>,
-    /// Queues with ready jobs that are not paused, by priority.
+    /// Queues with ready jobs that are neither paused nor at a limit, by priority.
     pub(crate) ready: PerPriority<BTreeSet<QueueId>>,
     /// The queue that was served last, by priority: the next one goes first.
     pub(crate) last_served: PerPriority<Option<QueueId>>,
@@ -74,6 +74,7 @@ pub(crate) struct QueueState {
     pub(crate) first_timer: Option<Timestamp>,
     pub(crate) replays: Replays,
     pub(crate) retention: Retention,
+    pub(crate) limiting: Limiting,
     /// The first entry of what ends at a moment, if there is one.
     pub(crate) first_ending: Option<Timestamp>,
     /// Bytes that the disk takes before the reserve is touched; `None` where there is no disk.
@@ -118,6 +119,8 @@ pub(crate) struct Queues {
 pub(crate) struct QueueEntry {
     pub(crate) name: Arc<str>,
     pub(crate) paused: bool,
+    /// What limits it, if something does.
+    pub(crate) limiter: Option<Box<Limiter>>,
     pub(crate) counts: PerPriority<StateCounts>,
     /// What happened in the last minute; see [`QueueState::rates`].
     pub(crate) happened: PerPriority<LastMinute<4>>,
@@ -136,6 +139,7 @@ impl QueueState {
             first_timer: None,
             replays: Replays::default(),
             retention: Retention::default(),
+            limiting: Limiting::default(),
             first_ending: None,
             disk_room_bytes: None,
             refile_from: None,
@@ -191,6 +195,7 @@ impl QueueState {
         }
         self.dirty_chunk_bytes = 0;
         self.write_replays();
+        self.write_limits();
         self.tell_what_made_room();
         for id in std::mem::take(&mut self.dirty_queues) {
             if let Some(entry) = self.queues.by_id.get(&id) {
@@ -298,6 +303,7 @@ impl QueueState {
         let to = JobState::after(from, by)?;
         self.dirty_queues.insert(lane.queue);
         let Some(entry) = self.queues.by_id.get_mut(&lane.queue) else { return Ok(()) };
+        let was_open = entry.is_open();
         let counts = &mut entry.counts[lane.priority];
         if let Some(from) = from {
             let count = counts.of_mut(from);
@@ -306,7 +312,12 @@ impl QueueState {
         if let Some(to) = to {
             *counts.of_mut(to) += 1;
         }
-        if counts.ready > 0 && !entry.paused {
+        let has_jobs = counts.ready > 0;
+        let is_open = entry.is_open();
+        if is_open != was_open {
+            // One more or one less runs, and that is what its limit is about.
+            self.note_ready(lane.queue);
+        } else if has_jobs && is_open {
             self.ready[lane.priority].insert(lane.queue);
             if to == Some(JobState::Ready) {
                 self.became_ready.insert(lane);
@@ -416,63 +427,6 @@ impl QueueState {
         self.forget_expiry(id, job);
         Ok(())
     }
-
-    /// Removes the parts of a payload, if it has any.
-    pub(crate) fn forget_payload(&mut self, id: JobId, payload: &PayloadRecord) -> Result<()> {
-        for part in 0..payload.parts() {
-            let key = key::payload_part(id, part);
-            // Where a part was ever set aside, one may be missing, and must not be counted twice.
-            if self.meta.damaged_records > 0 && self.draft.get(Tree::Payload, &key)?.is_none() {
-                continue;
-            }
-            let bytes = self.payload_part_bytes(payload, part);
-            self.draft.remove_live(Tree::Payload, key, bytes);
-        }
-        Ok(())
-    }
-
-    fn payload_part_bytes(&self, payload: &PayloadRecord, part: u16) -> usize {
-        use crate::store::format::PAYLOAD_PART_BYTES;
-        let (PayloadRecord::JsonParts { bytes } | PayloadRecord::BinaryParts { bytes }) = payload
-        else {
-            return 0;
-        };
-        let before = usize::from(part) * PAYLOAD_PART_BYTES;
-        codec::HEADER_BYTES + (*bytes as usize).saturating_sub(before).min(PAYLOAD_PART_BYTES)
-    }
-
-    /// The payload of a job, put together from its parts if it has any.
-    ///
-    /// # Errors
-    /// [`Corrupt`](ErrorKind::Corrupt) when a part is damaged or missing.
-    pub(crate) fn payload(&mut self, id: JobId, payload: &PayloadRecord) -> Result<Payload> {
-        let bytes = match payload {
-            PayloadRecord::Json(bytes) => return Ok(Payload::Json(bytes.clone())),
-            PayloadRecord::Binary(bytes) => return Ok(Payload::Binary(bytes.clone())),
-            PayloadRecord::JsonParts { bytes } | PayloadRecord::BinaryParts { bytes } => *bytes,
-        };
-        let mut whole = Vec::with_capacity(bytes as usize);
-        for part in 0..payload.parts() {
-            let key = key::payload_part(id, part);
-            let stored = self.draft.get(Tree::Payload, &key)?;
-            match stored.as_ref().map(|stored| codec::decode_raw(PAYLOAD_PART_KIND, stored)) {
-                Some(Ok(part)) => whole.extend_from_slice(&part),
-                found => {
-                    if let (Some(Err(reason)), Some(stored)) = (&found, &stored) {
-                        self.set_aside(Tree::Payload, key, stored, reason)?;
-                    }
-                    return Err(Error::new(
-                        ErrorKind::Corrupt,
-                        format!("part {part} of the payload of job {id} is damaged or missing"),
-                    ));
-                }
-            }
-        }
-        Ok(match payload {
-            PayloadRecord::JsonParts { .. } => Payload::Json(whole.into()),
-            _ => Payload::Binary(whole.into()),
-        })
-    }
 }
 
 impl Queues {
@@ -485,7 +439,7 @@ impl Queues {
     ) {
         self.by_name.insert(name.clone(), id);
         let happened = PerPriority::default();
-        self.by_id.insert(id, QueueEntry { name, paused, counts, happened });
+        self.by_id.insert(id, QueueEntry { name, paused, limiter: None, counts, happened });
     }
 
     pub(crate) fn ready_jobs(&self, lane: LaneId) -> u64 {

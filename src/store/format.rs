@@ -16,6 +16,7 @@
 //! | expiry | moment · what · job, or queue and key | empty, or 1: re-filed | an index |
 //! | results | job | [`ResultRecord`] | truth |
 //! | replays | number | [`ReplayRecord`] | truth |
+//! | limits | queue | [`LimitsRecord`] | truth |
 //! | damaged | tree · key | the bytes as found | |
 //!
 //! A job lies in exactly one of: a ready slot that is not gone, a timer, a dead letter (I1).
@@ -325,6 +326,26 @@ pub(crate) enum ReplayEnd {
     Cancelled { ended_ms: u64 },
 }
 
+/// What limits a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LimitsRecord {
+    /// Most of its jobs that run at once.
+    pub(crate) concurrency: Option<u32>,
+    pub(crate) rate: Option<RateRecord>,
+}
+
+/// How many jobs of a queue may be started in a time, and what is left of that.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RateRecord {
+    pub(crate) jobs: u32,
+    pub(crate) per_ms: u64,
+    pub(crate) burst: u32,
+    /// What was in the bucket; `per_ms` of them are a token, and each millisecond brings `jobs`.
+    pub(crate) units: u64,
+    /// When that was. Steps back with the clock.
+    pub(crate) as_of_ms: u64,
+}
+
 impl Record for MetaRecord {
     const KIND: u8 = 1;
 }
@@ -357,6 +378,9 @@ impl Record for ResultRecord {
 }
 impl Record for ReplayRecord {
     const KIND: u8 = 12;
+}
+impl Record for LimitsRecord {
+    const KIND: u8 = 14;
 }
 
 #[cfg(test)]

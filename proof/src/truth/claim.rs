@@ -29,7 +29,7 @@ impl Truth {
     }
 
     fn choose_at(&self, priority: Priority, claim: &Claim, taken: &mut Vec<(QueueNumber, u64)>) {
-        let mut queues = self.in_turn(priority, claim);
+        let mut queues = self.in_turn(priority, claim, taken);
         while !queues.is_empty() && taken.len() < claim.limit {
             let mut still_full = Vec::new();
             for (number, queue) in queues.iter().enumerate() {
@@ -37,7 +37,9 @@ impl Truth {
                 let waiting = self.waiting(priority, *queue, &claim.kinds);
                 let before: BTreeSet<u64> = taken.iter().map(|(_, serial)| *serial).collect();
                 let waiting = waiting.into_iter().filter(|serial| !before.contains(serial));
-                let got: Vec<_> = waiting.take(share).map(|serial| (*queue, serial)).collect();
+                let share_it_has = share.min(self.room_beside(*queue, taken));
+                let got: Vec<_> =
+                    waiting.take(share_it_has).map(|serial| (*queue, serial)).collect();
                 if got.len() == share {
                     still_full.push(*queue);
                 }
@@ -50,14 +52,26 @@ impl Truth {
         }
     }
 
-    /// The queues with ready jobs that a claim wants, beginning after the one served last.
-    fn in_turn(&self, priority: Priority, claim: &Claim) -> Vec<QueueNumber> {
+    /// What limits leave of a queue beside what a claim has taken already.
+    fn room_beside(&self, queue: QueueNumber, taken: &[(QueueNumber, u64)]) -> usize {
+        let taken = taken.iter().filter(|(number, _)| *number == queue).count();
+        self.startable(queue).saturating_sub(taken)
+    }
+
+    /// The queues with ready jobs that a claim wants, none at its limit, beginning after the one
+    /// served last.
+    fn in_turn(
+        &self,
+        priority: Priority,
+        claim: &Claim,
+        taken: &[(QueueNumber, u64)],
+    ) -> Vec<QueueNumber> {
         let wanted = |number: &QueueNumber, paused: bool, name: &String| {
             let has_jobs = self.jobs.values().any(|job| {
                 (job.queue, job.priority) == (*number, priority) && job.state() == JobState::Ready
             });
             let named = claim.queues.is_empty() || claim.queues.contains(name);
-            named && !paused && has_jobs
+            named && !paused && has_jobs && self.room_beside(*number, taken) > 0
         };
         let queues = self.queues.iter();
         let mut queues: Vec<QueueNumber> = queues
@@ -135,6 +149,7 @@ impl Truth {
                 "a claim {claim:?} got job {serial}: {job:?}"
             );
             let number = job.queue;
+            hold!(self.startable(number) > 0, "a claim got job {serial} beyond a limit: {queue:?}");
             last = self.lend(serial, claim);
             self.last_served[usize::from(last.number())] = Some(number);
             self.is_lent(serial, told)?;
@@ -163,7 +178,9 @@ impl Truth {
             };
             job.at = At::Leased { place, ready_at, lease };
         }
-        job.priority
+        let (queue, priority) = (job.queue, job.priority);
+        self.take_token(queue);
+        priority
     }
 
     fn is_lent(&self, serial: u64, told: &ClaimedJob) -> Checked {

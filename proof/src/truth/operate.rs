@@ -96,6 +96,7 @@ impl Truth {
         let queue = &self.queues[&number];
         hold!(view.name == queue.name, "I2: queue {} is told as {}", queue.name, view.name);
         hold!(view.paused == queue.paused, "queue {} is told paused: {}", view.name, view.paused);
+        self.is_limited(number, view.limits, view.limited)?;
         let (counts, oldest) = self.counts(number);
         hold!(
             view.counts == counts,

@@ -111,6 +111,7 @@ impl Truth {
                 job.ends_at = Some(ends_at.min(now.plus_ms(expires_at.ms_since(job.born_at))));
             }
         }
+        self.queues.values_mut().for_each(|queue| queue.bring_tokens_back(now));
         for held in self.keys.values_mut().filter(|held| held.ttl_ms.is_some()) {
             held.since = held.since.min(now);
         }

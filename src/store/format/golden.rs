@@ -174,6 +174,19 @@ fn what_few_jobs_have_keeps_its_bytes() {
 }
 
 #[test]
+fn limits_of_format_1_keep_their_bytes() {
+    golden(LimitsRecord { concurrency: Some(7), rate: None }, "010e6e551e55010700");
+    let rate = RateRecord {
+        jobs: 100,
+        per_ms: 60_000,
+        burst: 10,
+        units: 600_000,
+        as_of_ms: 1_800_000_000_000,
+    };
+    golden(LimitsRecord { concurrency: None, rate: Some(rate) }, "");
+}
+
+#[test]
 fn keys_results_and_replays_of_format_1_keep_their_bytes() {
     golden(
         UniqueRecord { job: 1 << 90, since_ms: 1_800_000_000_000, ttl_ms: Some(60_000) },

@@ -9,8 +9,9 @@ use crate::store::codec::{
     self, DecodeError, FORMAT_VERSION, HEADER_BYTES, JournalBody, Record, encode_raw,
 };
 use crate::store::format::{
-    ChunkRecord, DeadRecord, IdempotencyRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND,
-    ProgressRecord, QueueRecord, ReplayRecord, ResultRecord, TimerRecord, UniqueRecord,
+    ChunkRecord, DeadRecord, IdempotencyRecord, LimitsRecord, LocationRecord, MetaRecord,
+    PAYLOAD_PART_KIND, ProgressRecord, QueueRecord, ReplayRecord, ResultRecord, TimerRecord,
+    UniqueRecord,
 };
 use crate::store::{Tree, WriteSet, journal};
 
@@ -28,6 +29,7 @@ macro_rules! for_each_record {
         $function::<IdempotencyRecord>($($argument),*);
         $function::<ResultRecord>($($argument),*);
         $function::<ReplayRecord>($($argument),*);
+        $function::<LimitsRecord>($($argument),*);
     };
 }
 
