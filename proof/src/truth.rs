@@ -158,6 +158,8 @@ pub(crate) struct Timer {
     /// The moment from which it counts.
     since: Option<Timestamp>,
     retry: bool,
+    /// It may have come due in a group that nobody has looked at.
+    may_be_over: bool,
 }
 
 #[derive(Clone, Debug)]

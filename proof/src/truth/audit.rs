@@ -88,6 +88,7 @@ impl Truth {
     /// What chance decided, or which of two things was on the disk: within what is allowed.
     pub(super) fn learn(&mut self, serial: u64, view: &JobView) -> Checked {
         let now = self.now;
+        let in_between = self.unplaced.contains(&serial) && self.unseen.contains(&view.run_at);
         let job = self.job_mut(serial);
         if view.state != JobState::Running && job.may_have_timed_out(now) {
             self.time_out(serial)?;
@@ -101,19 +102,25 @@ impl Truth {
             return self.learn(serial, view);
         }
         match (&mut job.at, view.state) {
-            (At::Timer(timer), JobState::Ready) if timer.due <= now && timer.latest > now => {
-                hold!(view.run_at <= now, "job {serial} is ready since {}", view.run_at);
+            (At::Timer(timer), JobState::Ready) if timer.may_be_over => {
                 self.make_ready(serial);
+                self.unplaced.insert(serial);
+                return self.learn(serial, view);
             }
-            (At::Timer(Timer { due, latest, .. }), JobState::Scheduled | JobState::Retrying)
-                if due != latest =>
-            {
+            // Which of the groups that nobody looked at made it ready, if several may have.
+            (At::Ready { ready_at, .. }, JobState::Ready) if in_between => {
+                *ready_at = view.run_at;
+            }
+            (
+                At::Timer(Timer { due, latest, may_be_over, .. }),
+                JobState::Scheduled | JobState::Retrying,
+            ) if due != latest => {
                 hold!(
                     (*due..=*latest).contains(&view.run_at),
                     "job {serial} is due {due} to {latest}, and waits until {}",
                     view.run_at
                 );
-                (*due, *latest) = (view.run_at, view.run_at);
+                (*due, *latest, *may_be_over) = (view.run_at, view.run_at, false);
             }
             (At::Leased { lease, .. }, JobState::Running) => {
                 let (Some((started, least)), Some(running)) = (lease.least, &view.running) else {

@@ -155,6 +155,11 @@ impl Truth {
 
     fn fire_timers(&mut self) {
         let now = self.now;
+        for job in self.jobs.values_mut() {
+            if let At::Timer(timer) = &mut job.at {
+                timer.may_be_over |= timer.due <= now && now < timer.latest;
+            }
+        }
         let due = self.jobs.iter().filter_map(|(serial, job)| match &job.at {
             At::Timer(timer) if timer.latest <= now => {
                 Some((timer.due, job.birth, *serial, timer.due == timer.latest))
