@@ -45,9 +45,10 @@ life:
 schemathesis:
     .ci/schemathesis
 
-# Histories of badly behaved clients, clocks and disks, from so many seeds.
+# Histories of badly behaved clients, clocks and disks, from so many seeds. A release build: it
+# is ten times as fast.
 simulation seeds="1000":
-    PULK_SEEDS={{ seeds }} cargo test --test simulation
+    PULK_SEEDS={{ seeds }} cargo test --release --test simulation
 
 # A node under load, killed so many times.
 kill kills="200":

@@ -263,21 +263,18 @@ impl Driver {
         let (config, clock) = ((*self.config).clone(), Arc::new(self.clock.clone()));
         let opened = Queue::open_stepped(config, self.store.clone(), clock, seed);
         let (queue, stepper) = opened.map_err(|error| format!("it does not open: {error}"))?;
-        let durable = self.truth.clone();
-        let unseen = durable.is_unseen();
-        self.truth.open(now);
-        let (ready, told) = (self.truth.ids(Some(pulk::JobState::Ready)).count(), queue.opened());
-        crate::truth::hold!(
-            unseen || (told.ready_jobs, told.at) == (ready as u64, now),
-            "I7: {ready} jobs are ready when it opens, and it tells {told:?}"
-        );
+        let told = queue.opened();
         self.engine = Some((queue, stepper));
         self.history.event(now, "the queue is opened");
-        // Of an attempt that may have timed out only looking tells when that was.
-        let fault = match fault {
-            Fault::Applied if self.truth.may_have_timed_out() => Fault::Lost,
-            fault => fault,
-        };
+        let durable = self.truth.clone();
+        self.truth.reopen(now);
+        self.look_at_what_was_left()?;
+        let ready = self.truth.ids(Some(pulk::JobState::Ready)).count();
+        crate::truth::hold!(
+            (told.ready_jobs, told.at) == (ready as u64, now),
+            "I7: {ready} jobs are ready when it opens, and it tells {told:?}"
+        );
+        self.truth.open(now);
         self.catch_up(durable, fault)
     }
 

@@ -75,8 +75,8 @@ pub struct Truth {
     put_back_early: BTreeSet<u64>,
     /// They came due together at moments that nobody knew: looking tells their order.
     unplaced: BTreeSet<u64>,
-    /// The times of groups that were committed and that nobody has looked at since.
-    unseen: BTreeSet<Timestamp>,
+    /// The time of the groups that were committed and that nobody has looked at since.
+    unseen: Option<Timestamp>,
     last_served: [Option<QueueNumber>; 5],
     next_sweep: Option<Timestamp>,
 }
@@ -163,6 +163,8 @@ pub(crate) struct Timer {
     /// The moment from which it counts.
     since: Option<Timestamp>,
     retry: bool,
+    /// It may have come due in a group that nobody has looked at.
+    may_be_over: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -212,7 +214,7 @@ impl Truth {
             last_replay: 0,
             put_back_early: BTreeSet::new(),
             unplaced: BTreeSet::new(),
-            unseen: BTreeSet::new(),
+            unseen: None,
             last_served: [None; 5],
             next_sweep: None,
         };
@@ -254,16 +256,6 @@ impl Truth {
     /// When unique keys are free, whatever their jobs do.
     pub fn key_ends(&self) -> impl Iterator<Item = Timestamp> {
         self.keys.values().filter_map(|held| Some(held.since.plus_ms(held.ttl_ms?)))
-    }
-
-    /// Something was committed that nobody has looked at.
-    pub(crate) fn is_unseen(&self) -> bool {
-        !self.unseen.is_empty()
-    }
-
-    /// An attempt may be over or not: its start is not known.
-    pub(crate) fn may_have_timed_out(&self) -> bool {
-        self.jobs.values().any(|job| job.may_have_timed_out(self.now))
     }
 
     pub(crate) fn deliveries(&self, serial: u64) -> u32 {

@@ -1,6 +1,6 @@
 //! After a step: everything that can be seen is looked at, and the store is examined.
 
-use pulk::handle::Stepped;
+use pulk::handle::{Stepped, Stepper};
 use pulk::queue::JobQuery;
 
 use super::{Driver, poll};
@@ -10,10 +10,13 @@ use crate::truth::{Checked, Seen, hold};
 /// Jobs on one page of the audit.
 const PAGE_JOBS: usize = 1_000;
 
+/// How a question gets its answer.
+type Step = fn(&mut Stepper) -> Stepped;
+
 impl Driver {
     /// What is seen must be what is true.
     pub(super) fn look(&mut self) -> Checked {
-        let seen = self.see()?;
+        let seen = self.see(Stepper::step)?;
         self.truth.agree(&seen)?;
         for (id, serial) in self.truth.named() {
             let first = *self.ids.entry(id).or_insert(serial);
@@ -24,6 +27,15 @@ impl Driver {
             self.examine()?;
         }
         Ok(())
+    }
+
+    /// Before time does anything, what was opened is what the last commit left. Here the model
+    /// learns of a commit that failed after it was applied, and which leases were on the disk.
+    pub(super) fn look_at_what_was_left(&mut self) -> Checked {
+        let commits = self.commits();
+        let seen = self.see(Stepper::step_untimed)?;
+        hold!(commits == self.commits(), "looking at the queue wrote to its store");
+        self.truth.agree(&seen).map_err(|reason| format!("as it is opened: {reason}"))
     }
 
     /// Counts what was met, once in each run.
@@ -44,13 +56,13 @@ impl Driver {
     }
 
     /// All jobs, queues and replays as readers are told of them.
-    fn see(&mut self) -> Checked<Seen> {
+    fn see(&mut self, step: Step) -> Checked<Seen> {
         let mut seen = Seen::default();
         let mut cursor = None;
         loop {
             let query = JobQuery { limit: PAGE_JOBS, cursor: cursor.take(), ..JobQuery::default() };
             let asked = [Command::Jobs(query), Command::Queues, Command::Replays];
-            for answer in self.ask(asked)? {
+            for answer in self.ask(asked, step)? {
                 match answer {
                     Answer::Jobs(page) => {
                         seen.jobs.extend(page.jobs);
@@ -68,14 +80,17 @@ impl Driver {
     }
 
     /// Questions that change nothing, in a group of their own.
-    fn ask<const N: usize>(&mut self, questions: [Command; N]) -> Checked<[Answer; N]> {
-        let Some((queue, _)) = &self.engine else { return Err("it is not open".to_owned()) };
+    fn ask<const N: usize>(&mut self, questions: [Command; N], step: Step) -> Checked<[Answer; N]> {
+        let Some((queue, stepper)) = &mut self.engine else {
+            return Err("it is not open".to_owned());
+        };
         let mut futures = questions.map(|question| question.call(queue.clone()));
         let early = futures.iter_mut().find_map(poll);
         hold!(early.is_none(), "a question was answered before its group: {early:?}");
         let mut answers: [Option<Answer>; N] = [const { None }; N];
         while answers.iter().any(Option::is_none) {
-            match self.step()? {
+            self.steps += 1;
+            match step(stepper) {
                 Stepped::Done => {}
                 other => return Err(format!("looking at the queue ended it: {other:?}")),
             }

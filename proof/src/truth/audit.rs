@@ -43,7 +43,7 @@ impl Truth {
         hold!(serials == expected, "jobs are listed as {serials:?}, and lie as {expected:?}");
         self.are_queues(&seen.queues)?;
         self.are_replays(&seen.replays)?;
-        self.unseen.clear();
+        self.unseen = None;
         self.replays
             .keys()
             .copied()
@@ -61,16 +61,6 @@ impl Truth {
             hold!(missing.remove(&serial), "I1: job {serial} is there twice: {view:?}");
             serials.push(serial);
         }
-        for serial in missing.clone() {
-            let job = self.job(serial);
-            if let At::Leased { lease, .. } = &job.at
-                && lease.cancelled
-                && job.may_have_timed_out(self.now)
-            {
-                missing.remove(&serial);
-                self.forget(serial);
-            }
-        }
         let lost = missing.first().map(|serial| (serial, &self.jobs[serial]));
         hold!(lost.is_none(), "I7: {} jobs are lost, the first is {lost:?}", missing.len());
         Ok(serials)
@@ -87,33 +77,23 @@ impl Truth {
 
     /// What chance decided, or which of two things was on the disk: within what is allowed.
     pub(super) fn learn(&mut self, serial: u64, view: &JobView) -> Checked {
-        let now = self.now;
         let job = self.job_mut(serial);
-        if view.state != JobState::Running && job.may_have_timed_out(now) {
-            self.time_out(serial)?;
-            if let At::Timer(timer) = &self.job(serial).at
-                && timer.due <= now
-                && view.state == JobState::Ready
-            {
-                // It was tried again at once.
-                self.make_ready(serial);
-            }
-            return self.learn(serial, view);
-        }
         match (&mut job.at, view.state) {
-            (At::Timer(timer), JobState::Ready) if timer.due <= now && timer.latest > now => {
-                hold!(view.run_at <= now, "job {serial} is ready since {}", view.run_at);
+            (At::Timer(timer), JobState::Ready) if timer.may_be_over => {
                 self.make_ready(serial);
+                self.unplaced.insert(serial);
+                return self.learn(serial, view);
             }
-            (At::Timer(Timer { due, latest, .. }), JobState::Scheduled | JobState::Retrying)
-                if due != latest =>
-            {
+            (
+                At::Timer(Timer { due, latest, may_be_over, .. }),
+                JobState::Scheduled | JobState::Retrying,
+            ) if due != latest => {
                 hold!(
                     (*due..=*latest).contains(&view.run_at),
                     "job {serial} is due {due} to {latest}, and waits until {}",
                     view.run_at
                 );
-                (*due, *latest) = (view.run_at, view.run_at);
+                (*due, *latest, *may_be_over) = (view.run_at, view.run_at, false);
             }
             (At::Leased { lease, .. }, JobState::Running) => {
                 let (Some((started, least)), Some(running)) = (lease.least, &view.running) else {

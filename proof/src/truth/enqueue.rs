@@ -215,7 +215,7 @@ impl Truth {
         };
         let place = self.place();
         let at = match due > now {
-            true => At::Timer(Timer { due, latest: due, since, retry: false }),
+            true => At::Timer(Timer { due, latest: due, since, retry: false, may_be_over: false }),
             false => At::Ready { place, ready_at: now },
         };
         let serial = serial_of(&new.payload).ok_or("a job without a serial")?;
