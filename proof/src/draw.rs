@@ -125,10 +125,10 @@ fn headers(chance: &mut dyn Chance) -> BTreeMap<String, String> {
 /// Limits that are met: few at a time, few in a time; now and then one that makes no sense.
 fn limits(chance: &mut dyn Chance) -> Limits {
     let few = |chance: &mut dyn Chance| chance.below(16).div_ceil(5) as u32;
-    let concurrency = some(chance, 2, few);
-    let rate = some(chance, 2, |chance| Rate {
+    let concurrency = some(chance, 3, few);
+    let rate = some(chance, 3, |chance| Rate {
         jobs: few(chance),
-        per_ms: pick(chance, &[1, 700, 10_000, 180_000]),
+        per_ms: pick(chance, &[1, 700, 10_000, 60_000]),
         burst: few(chance),
     });
     Limits { concurrency, rate }

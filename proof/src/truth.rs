@@ -57,6 +57,8 @@ pub struct Truth {
     pub(crate) config: Arc<Config>,
     /// The time of the last group.
     pub(crate) now: Timestamp,
+    /// The moment for which limits are told: that of the opening before the first group.
+    limits_at: Timestamp,
     /// The latest time of any group.
     latest: Timestamp,
     pub(crate) queues: BTreeMap<QueueNumber, Named>,
@@ -201,6 +203,7 @@ impl Truth {
         let mut truth = Truth {
             config,
             now,
+            limits_at: now,
             latest: now,
             queues: BTreeMap::new(),
             next_queue: 1,

@@ -114,6 +114,15 @@ pub(crate) struct Limiting {
     next_tokens: BTreeSet<(Timestamp, QueueId)>,
     /// Queues whose limits must be written with the group.
     dirty: BTreeSet<QueueId>,
+    /// The next tick brings the tokens back.
+    clock_stepped_back: bool,
+}
+
+impl Limiting {
+    /// Tokens that count from the future count from now, from the next tick on (I8).
+    pub(crate) fn clock_stepped_back(&mut self) {
+        self.clock_stepped_back = true;
+    }
 }
 
 impl Limiter {
@@ -233,6 +242,9 @@ impl QueueState {
 
     /// Lets queues go on that have a token again.
     pub(crate) fn let_tokens_in(&mut self, now: Timestamp) {
+        if std::mem::take(&mut self.limiting.clock_stepped_back) {
+            self.bring_tokens_back(now);
+        }
         while let Some((moment, id)) = self.limiting.next_tokens.first().copied()
             && moment <= now
         {
@@ -242,8 +254,8 @@ impl QueueState {
         }
     }
 
-    /// Tokens count from now where they counted from a moment that is in the future now (I8).
-    pub(crate) fn bring_tokens_back(&mut self, now: Timestamp) {
+    /// Tokens count from now where they counted from a moment that is in the future now.
+    fn bring_tokens_back(&mut self, now: Timestamp) {
         let limited = self.queues.by_id.iter().filter(|(_, entry)| entry.limiter.is_some());
         for id in limited.map(|(id, _)| *id).collect::<Vec<_>>() {
             let entry = self.queues.by_id.get_mut(&id);

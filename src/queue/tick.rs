@@ -185,7 +185,7 @@ impl QueueState {
         }
         self.leases.extend(leases);
         self.replays.clock_stepped_back(now);
-        self.bring_tokens_back(now);
+        self.limiting.clock_stepped_back();
         self.refile_from = Some(Vec::new());
         self.refile_endings_from = Some(Bound::Unbounded);
         self.refile_keys_from = Some(Bound::Unbounded);

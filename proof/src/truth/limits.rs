@@ -61,7 +61,7 @@ impl Truth {
             .limits
             .concurrency
             .map_or(u64::MAX, |most| u64::from(most).saturating_sub(self.running(number)));
-        usize::try_from(slots.min(queue.tokens(self.now))).unwrap_or(usize::MAX)
+        usize::try_from(slots.min(queue.tokens(self.limits_at))).unwrap_or(usize::MAX)
     }
 
     /// A job of this queue is started.

@@ -49,6 +49,7 @@ impl Truth {
     /// The queue is being opened at this moment, on what the last commit left: so much changes
     /// before the time does anything.
     pub fn reopen(&mut self, now: Timestamp) {
+        self.limits_at = now;
         let may_step_back = now < self.latest;
         for job in self.jobs.values_mut() {
             if let At::Leased { lease, .. } = &mut job.at {
@@ -64,7 +65,7 @@ impl Truth {
         self.next_sweep = limited.then_some(now);
         self.earn(self.now, now, true);
         self.step_back(now);
-        self.now = now;
+        (self.now, self.limits_at) = (now, now);
     }
 
     /// What time has done at the beginning of a group.
@@ -81,7 +82,7 @@ impl Truth {
             self.step_back(now);
         }
         self.earn(self.now, now, false);
-        self.now = now;
+        (self.now, self.limits_at) = (now, now);
         self.latest = self.latest.max(now);
         let unseen = self.unseen.replace(now);
         hold!(unseen.is_none_or(|unseen| unseen == now), "nobody looked at what {unseen:?} did");
