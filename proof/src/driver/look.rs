@@ -7,6 +7,8 @@ use super::{Driver, poll};
 use crate::command::{Answer, Command};
 use crate::truth::{Checked, Seen, hold};
 
+/// What the next job is, is asked after so many steps.
+const EXPLAIN_EVERY: u64 = 3;
 /// Jobs on one page of the audit.
 const PAGE_JOBS: usize = 1_000;
 
@@ -74,9 +76,17 @@ impl Driver {
                 }
             }
             if cursor.is_none() {
-                return Ok(seen);
+                break;
             }
         }
+        // Not always: claims must find out by themselves.
+        if self.steps.is_multiple_of(EXPLAIN_EVERY) {
+            let [Answer::Next(next)] = self.ask([Command::ExplainNext])? else {
+                return Err("what is next was not told".to_owned());
+            };
+            seen.next = Some(*next);
+        }
+        Ok(seen)
     }
 
     /// Questions that change nothing, in a group of their own.
