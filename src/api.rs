@@ -10,6 +10,7 @@ mod body;
 mod claim;
 mod dead;
 mod error;
+mod explain;
 mod health;
 mod job_reply;
 mod jobs;

@@ -4,6 +4,7 @@
 //! and a source of chance) to its outcome. It reads through the [`draft`] and leaves its writes
 //! there; nothing here knows of threads, clocks, sockets or files.
 
+pub(crate) mod ageing;
 pub(crate) mod cancel;
 pub(crate) mod capacity;
 pub(crate) mod census;
@@ -17,7 +18,9 @@ pub(crate) mod edit;
 pub(crate) mod enqueue;
 pub(crate) mod event;
 pub(crate) mod expire;
+pub(crate) mod explain;
 pub(crate) mod extend;
+pub(crate) mod heads;
 pub(crate) mod idempotency;
 pub(crate) mod inspect;
 #[cfg(test)]
@@ -34,6 +37,7 @@ mod model;
 pub(crate) mod pace;
 pub(crate) mod pause;
 pub(crate) mod payload;
+pub(crate) mod pick;
 pub(crate) mod plan;
 pub(crate) mod purge;
 pub(crate) mod rates;
@@ -64,6 +68,7 @@ pub use dead::{DeadPage, DeadQuery, PAGE_MAX};
 pub use dead_walk::{DEAD_IDS_MAX, DeadChoice, DeadFilter};
 pub use edit::DeadEdit;
 pub use event::{Event, Happened, JobDetail};
+pub use explain::{CANDIDATES_MAX, Candidate, Next, NextJob, Skipped};
 pub use extend::{Extended, Released};
 pub use limits::{CONCURRENCY_MAX, Limited, Limits, RATE_JOBS_MAX, RATE_PER_MS_MAX, Rate};
 pub use list::{JobPage, JobQuery};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pulk::job::{Enqueued, Found};
 use pulk::queue::{
     Cancelled, Claim, Claimed, DeadEdit, DeadPage, DeadPurged, DeadQuery, Extended, Failed,
-    Failure, JobPage, JobQuery, Limits, ManyReplayed, Purge, PurgeDead, Purged, QueueView,
+    Failure, JobPage, JobQuery, Limits, ManyReplayed, Next, Purge, PurgeDead, Purged, QueueView,
     Released, ReplayMany, ReplayView, Settle, SettleOutcome, Snapshot,
 };
 use pulk::{JobId, JobView, LeaseToken, NewJob, Queue};
@@ -75,6 +75,8 @@ pub enum Command {
     ReplayStatus(u64),
     /// End one of them.
     CancelReplay(u64),
+    /// What the next claim gets.
+    ExplainNext,
     /// The whole, for metrics.
     Snapshot,
     /// What time does.
@@ -108,6 +110,7 @@ pub enum Answer {
     ManyReplayed(ManyReplayed),
     Replays(Vec<ReplayView>),
     Replay(ReplayView),
+    Next(Box<Next>),
     Snapshot(Box<Snapshot>),
 }
 
@@ -179,6 +182,9 @@ impl Command {
             Command::Replays => queue.replays().await.map(Answer::Replays),
             Command::ReplayStatus(id) => queue.replay_status(id).await.map(Answer::Replay),
             Command::CancelReplay(id) => queue.cancel_replay(id).await.map(Answer::Replay),
+            Command::ExplainNext => {
+                queue.explain_next().await.map(|(_, next)| Answer::Next(Box::new(next)))
+            }
             Command::Snapshot => {
                 queue.snapshot().await.map(|whole| Answer::Snapshot(Box::new(whole)))
             }
@@ -220,6 +226,7 @@ impl Command {
             Command::Replays => "replays",
             Command::ReplayStatus(_) => "replay_status",
             Command::CancelReplay(_) => "cancel_replay",
+            Command::ExplainNext => "explain_next",
             Command::Snapshot => "snapshot",
             Command::Tick => "tick",
             Command::Drain => "drain",

@@ -79,7 +79,8 @@ pub struct Truth {
     unplaced: BTreeSet<u64>,
     /// The time of the groups that were committed and that nobody has looked at since.
     unseen: Option<Timestamp>,
-    last_served: [Option<QueueNumber>; 5],
+    /// The lane served last, by what it counted as.
+    last_served: [Option<(QueueNumber, Priority)>; 5],
     next_sweep: Option<Timestamp>,
 }
 
@@ -301,6 +302,7 @@ impl Truth {
             | Command::DeadLetter(_)
             | Command::Replays
             | Command::ReplayStatus(_)
+            | Command::ExplainNext
             | Command::Snapshot => told.map_or(Ok(()), |told| self.check_read(command, told)),
             Command::Cancel(id) => self.cancel(*id, told),
             Command::Pause(name) => self.pause(name, true, told),

@@ -72,6 +72,13 @@ impl ServeArguments {
             Priority::Low => self.max_attempts_low.unwrap_or(attempts),
             Priority::Bulk => self.max_attempts_bulk.unwrap_or(attempts),
         });
+        let ageing_ms = PerPriority::from_fn(|priority| match priority {
+            Priority::Critical => 0,
+            Priority::High => self.ageing_ms_high,
+            Priority::Default => self.ageing_ms_default,
+            Priority::Low => self.ageing_ms_low,
+            Priority::Bulk => self.ageing_ms_bulk,
+        });
         let capacity = self.queue_capacity_default;
         let queue_capacity = PerPriority::from_fn(|priority| match priority {
             Priority::Critical => self.queue_capacity_critical,
@@ -86,6 +93,7 @@ impl ServeArguments {
             shard: self.shard,
             scheduler_enabled: self.scheduler_enabled,
             priorities: self.priorities.map_or_else(|| Priority::ALL.to_vec(), |filter| filter.0),
+            ageing_ms,
             max_attempts,
             max_interruptions: self.max_interruptions,
             retry: RetryPolicy {
@@ -148,6 +156,14 @@ mod tests {
         let config = options(&["--queue-capacity-default=7", "--queue-capacity-low=0"]).config;
         let most: Vec<u64> = config.queue_capacity.iter().map(|(_, most)| *most).collect();
         assert_eq!(most, [1_000, 7, 7, 0, 7]);
+    }
+
+    #[test]
+    fn every_priority_but_critical_has_its_limit_of_ageing() {
+        let flags = ["--ageing-ms-high=1", "--ageing-ms-default=2", "--ageing-ms-low=0"];
+        let config = options(&flags).config;
+        let limits: Vec<u64> = config.ageing_ms.iter().map(|(_, limit)| *limit).collect();
+        assert_eq!(limits, [0, 1, 2, 0, 600_000]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What of a queue may run at a time, and be started in a time.
 //!
-//! One place decides: [`QueueEntry::room`]. A queue that may start nothing now is left out of the
-//! queues that claims look at, as a paused one is, so that it costs them nothing. It comes back
-//! when a running job leaves, or at the moment of its next token, which the writer sleeps for.
+//! One place decides: [`QueueEntry::limited`], asked after each job that is started. A queue that
+//! may start nothing now is unknown to the picker, as a paused one is, so that it costs claims
+//! nothing. It comes back when a running job leaves, or at the moment of its next token, which the
+//! writer sleeps for.
 //!
 //! What lies in a bucket is written with the commit that took from it, so a restart gives nothing
 //! twice.
@@ -154,14 +155,6 @@ impl Limiter {
 }
 
 impl QueueEntry {
-    /// How many more jobs may be started now, as far as limits say.
-    pub(crate) fn room(&self, now: Timestamp) -> usize {
-        let Some(limiter) = &self.limiter else { return usize::MAX };
-        let slots = self.slots_left(limiter).unwrap_or(u64::MAX);
-        let tokens = limiter.bucket.map_or(u64::MAX, |bucket| bucket.tokens(now));
-        usize::try_from(slots.min(tokens)).unwrap_or(usize::MAX)
-    }
-
     /// True when claims may look at it.
     pub(crate) fn is_open(&self) -> bool {
         !self.paused && self.limited().is_none()
@@ -228,11 +221,6 @@ impl QueueState {
         if self.note_next_token(id, now) {
             self.note_ready(id);
         }
-    }
-
-    /// How many more jobs of this queue may be started now.
-    pub(crate) fn room_in_queue(&self, id: QueueId, now: Timestamp) -> usize {
-        self.queues.by_id.get(&id).map_or(0, |entry| entry.room(now))
     }
 
     /// When the first queue without a token gets one.

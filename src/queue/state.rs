@@ -33,6 +33,7 @@ use crate::queue::draft::Draft;
 use crate::queue::event::{Event, Happened, JobDetail};
 use crate::queue::lane::Lane;
 use crate::queue::limits::{Limiter, Limiting};
+use crate::queue::pick::Picker;
 use crate::queue::rates::LastMinute;
 use crate::queue::replays::Replays;
 use crate::queue::retention::Retention;
@@ -64,10 +65,8 @@ pub(crate) struct QueueState {
     pub(crate) meta: MetaRecord,
     pub(crate) queues: Queues,
     pub(crate) lanes: BTreeMap<LaneId, Lane>,
-    /// Queues with ready jobs that are neither paused nor at a limit, by priority.
-    pub(crate) ready: PerPriority<BTreeSet<QueueId>>,
-    /// The queue that was served last, by priority: the next one goes first.
-    pub(crate) last_served: PerPriority<Option<QueueId>>,
+    /// Which lane is served next.
+    pub(crate) picker: Picker,
     /// Leases by the moment they need attention.
     pub(crate) leases: BTreeSet<(Timestamp, ChunkId, usize)>,
     /// The first timer, if there is one.
@@ -129,12 +128,11 @@ pub(crate) struct QueueEntry {
 impl QueueState {
     pub(crate) fn new(config: Config, draft: Draft, meta: MetaRecord) -> Self {
         QueueState {
+            picker: Picker::new(config.ageing_ms),
             config,
             draft,
             queues: Queues::default(),
             lanes: BTreeMap::new(),
-            ready: PerPriority::default(),
-            last_served: PerPriority::default(),
             leases: BTreeSet::new(),
             first_timer: None,
             replays: Replays::default(),
@@ -318,12 +316,12 @@ impl QueueState {
             // One more or one less runs, and that is what its limit is about.
             self.note_ready(lane.queue);
         } else if has_jobs && is_open {
-            self.ready[lane.priority].insert(lane.queue);
+            self.picker.enter(lane);
             if to == Some(JobState::Ready) {
                 self.became_ready.insert(lane);
             }
         } else {
-            self.ready[lane.priority].remove(&lane.queue);
+            self.picker.leave(lane);
         }
         Ok(())
     }
@@ -344,6 +342,7 @@ impl QueueState {
 
     /// Adds a job to the chunk that the group builds for its lane.
     pub(crate) fn add_to_lane(&mut self, lane: LaneId, slot: ChunkSlot) {
+        self.note_waiting(lane, slot.place, slot.ready_at);
         let job_bytes = codec::body_bytes(&slot.job);
         let builder = self.building.entry(lane).or_insert_with(ChunkBuilder::new);
         if let Some(slot) = builder.push(slot, job_bytes) {
@@ -353,6 +352,12 @@ impl QueueState {
             assert!(left_over.is_none(), "I9: a job of {job_bytes} bytes has no room in a chunk");
             self.building.insert(lane, builder);
         }
+    }
+
+    /// Takes note that a job, which was counted, waits at this place.
+    pub(crate) fn note_waiting(&mut self, lane: LaneId, place: u64, ready_at: Timestamp) {
+        let is_only_one = self.queues.ready_jobs(lane) == 1;
+        self.picker.job_came(lane, place, ready_at, is_only_one);
     }
 
     /// Puts a job that was elsewhere at the end of a lane.
@@ -403,10 +408,15 @@ impl QueueState {
             self.leases.remove(&(attention_at(lease), id, slot));
         }
         begun.set_gone(slot);
-        if begun.left() > 0 {
-            if begun.waiting() == 0 {
-                lane.open.remove(&id.first_place);
-            }
+        let left = begun.left();
+        if begun.waiting() == 0 {
+            lane.open.remove(&id.first_place);
+        }
+        lane.note_taken(chunk);
+        if let Some(slot) = chunk.slots.get(slot) {
+            self.picker.job_left(id.lane, slot.place);
+        }
+        if left > 0 {
             self.mark_dirty(id);
             return;
         }

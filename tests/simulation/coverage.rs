@@ -72,6 +72,7 @@ const EVENTS: &[&str] = &[
     "a failure is rejected",
     "a job is dead: crashed",
     "a job is dead: expired",
+    "a job counts as more urgent than it is",
     "a result is kept",
     "a replay is running",
     "a replay is done",

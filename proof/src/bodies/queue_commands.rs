@@ -54,6 +54,10 @@ fn config(chance: &mut dyn Chance, known: &mut Known) -> Config {
             _ => pulk::priority::PerPriority::from_fn(|_| 4),
         },
         max_queues: if choices & 8 == 0 { 1_000 } else { 3 },
+        ageing_ms: match choices & 32 {
+            0 => Config::default().ageing_ms,
+            _ => pulk::priority::PerPriority::from_fn(|_| 1_500),
+        },
         result_ttl_ms: if choices & 16 == 0 { 60_000 } else { 0 },
         dead_max_age_ms: age_ms,
         dead_max_per_queue: number,

@@ -7,6 +7,8 @@ use super::{Driver, poll};
 use crate::command::{Answer, Command};
 use crate::truth::{Checked, Seen, hold};
 
+/// What the next job is, is asked after so many steps.
+const EXPLAIN_EVERY: u64 = 3;
 /// Jobs on one page of the audit.
 const PAGE_JOBS: usize = 1_000;
 
@@ -16,7 +18,14 @@ type Step = fn(&mut Stepper) -> Stepped;
 impl Driver {
     /// What is seen must be what is true.
     pub(super) fn look(&mut self) -> Checked {
-        let seen = self.see(Stepper::step)?;
+        let mut seen = self.see(Stepper::step)?;
+        // Not always: claims must find out by themselves.
+        if self.steps.is_multiple_of(EXPLAIN_EVERY) {
+            let [Answer::Next(next)] = self.ask([Command::ExplainNext], Stepper::step)? else {
+                return Err("what is next was not told".to_owned());
+            };
+            seen.next = Some(*next);
+        }
         self.truth.agree(&seen)?;
         for (id, serial) in self.truth.named() {
             let first = *self.ids.entry(id).or_insert(serial);
@@ -74,9 +83,10 @@ impl Driver {
                 }
             }
             if cursor.is_none() {
-                return Ok(seen);
+                break;
             }
         }
+        Ok(seen)
     }
 
     /// Questions that change nothing, in a group of their own.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pulk::queue::{QueueView, ReplayView};
+use pulk::queue::{Next, QueueView, ReplayView};
 use pulk::{JobId, JobState, JobView};
 
 use super::{At, Checked, Timer, Truth, hold};
@@ -16,6 +16,8 @@ pub struct Seen {
     pub queues: Vec<QueueView>,
     /// The background replays.
     pub replays: Vec<ReplayView>,
+    /// What the next claim gets, if that was asked.
+    pub next: Option<Next>,
 }
 
 impl Truth {
@@ -43,6 +45,7 @@ impl Truth {
         hold!(serials == expected, "jobs are listed as {serials:?}, and lie as {expected:?}");
         self.are_queues(&seen.queues)?;
         self.are_replays(&seen.replays)?;
+        seen.next.as_ref().map_or(Ok(()), |next| self.is_next(next))?;
         self.unseen = None;
         self.replays
             .keys()
@@ -131,7 +134,8 @@ impl Truth {
         let replays = self.replays.values();
         let replays = replays.map(|it| format!("a replay is {}", it.view.state.as_str()));
         let results = self.results.iter().map(|_| "a result is kept".to_owned());
-        dead.chain(replays).chain(results).collect()
+        let aged = self.has_aged().then(|| "a job counts as more urgent than it is".to_owned());
+        dead.chain(replays).chain(results).chain(aged).collect()
     }
 
     /// Ids of jobs that were seen: none of them may ever come again for another job.

@@ -48,6 +48,7 @@ impl Truth {
             }
             (Command::Replays, Answer::Replays(views)) => self.are_replays(views),
             (Command::ReplayStatus(_), Answer::Replay(view)) => self.is_replay(view),
+            (Command::ExplainNext, Answer::Next(next)) => self.is_next(next),
             (Command::Snapshot, Answer::Snapshot(whole)) => {
                 hold!(whole.now == self.now, "it is {}, and told {}", self.now, whole.now);
                 hold!(whole.damaged_records == 0, "{} are damaged", whole.damaged_records);
