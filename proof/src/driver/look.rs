@@ -1,7 +1,7 @@
 //! After a step: everything that can be seen is looked at, and the store is examined.
 
 use pulk::handle::Stepped;
-use pulk::queue::JobQuery;
+use pulk::queue::{JobQuery, ScheduleQuery};
 
 use super::{Driver, poll};
 use crate::command::{Answer, Command};
@@ -49,7 +49,9 @@ impl Driver {
         let mut cursor = None;
         loop {
             let query = JobQuery { limit: PAGE_JOBS, cursor: cursor.take(), ..JobQuery::default() };
-            let asked = [Command::Jobs(query), Command::Queues, Command::Replays];
+            let all = ScheduleQuery { limit: PAGE_JOBS, cursor: None };
+            let asked =
+                [Command::Jobs(query), Command::Queues, Command::Replays, Command::Schedules(all)];
             for answer in self.ask(asked)? {
                 match answer {
                     Answer::Jobs(page) => {
@@ -58,6 +60,7 @@ impl Driver {
                     }
                     Answer::Queues(queues) => seen.queues = queues,
                     Answer::Replays(replays) => seen.replays = replays,
+                    Answer::Schedules(page) => seen.schedules = page.schedules,
                     other => return Err(format!("a question was answered by {other:?}")),
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pulk::queue::{QueueView, ReplayView};
+use pulk::queue::{QueueView, ReplayView, ScheduleView};
 use pulk::{JobId, JobState, JobView};
 
 use super::{At, Checked, Timer, Truth, hold};
@@ -16,6 +16,8 @@ pub struct Seen {
     pub queues: Vec<QueueView>,
     /// The background replays.
     pub replays: Vec<ReplayView>,
+    /// The schedules.
+    pub schedules: Vec<ScheduleView>,
 }
 
 impl Truth {
@@ -43,6 +45,7 @@ impl Truth {
         hold!(serials == expected, "jobs are listed as {serials:?}, and lie as {expected:?}");
         self.are_queues(&seen.queues)?;
         self.are_replays(&seen.replays)?;
+        self.are_schedules(&seen.schedules)?;
         self.unseen.clear();
         self.replays
             .keys()
@@ -57,7 +60,7 @@ impl Truth {
         let mut serials = Vec::with_capacity(jobs.len());
         let mut missing: BTreeSet<u64> = self.jobs.keys().copied().collect();
         for view in jobs {
-            let serial = self.recognize(view.id, &view.payload)?;
+            let serial = self.recognize(view.id, &view.payload, &view.headers)?;
             hold!(missing.remove(&serial), "I1: job {serial} is there twice: {view:?}");
             serials.push(serial);
         }
@@ -151,7 +154,12 @@ impl Truth {
         let replays = self.replays.values();
         let replays = replays.map(|it| format!("a replay is {}", it.view.state.as_str()));
         let results = self.results.iter().map(|_| "a result is kept".to_owned());
-        dead.chain(replays).chain(results).collect()
+        let scheduled = self.schedules.values().flat_map(|it| {
+            let (fired, missed, conflicts) = it.counts;
+            let of = |count: u64, what: &str| (count > 0).then(|| format!("a schedule {what}"));
+            [of(fired, "fires"), of(missed, "misses"), of(conflicts, "meets its key")]
+        });
+        dead.chain(replays).chain(results).chain(scheduled.flatten()).collect()
     }
 
     /// Ids of jobs that were seen: none of them may ever come again for another job.

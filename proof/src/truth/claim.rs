@@ -101,8 +101,9 @@ impl Truth {
         let Some(claimed) = claimed else { return Ok(()) };
         let serials: Vec<u64> = chosen.into_iter().map(|(_, serial)| serial).collect();
         let jobs = claimed.jobs.iter();
-        let told: Vec<u64> =
-            jobs.map(|job| self.recognize(job.id, &job.payload)).collect::<Checked<_>>()?;
+        let told: Vec<u64> = jobs
+            .map(|job| self.recognize(job.id, &job.payload, &job.headers))
+            .collect::<Checked<_>>()?;
         let both = || serials.iter().chain(&told).map(|serial| (serial, self.jobs.get(serial)));
         hold!(
             told == serials,
@@ -121,7 +122,7 @@ impl Truth {
         hold!(claimed.jobs.len() <= claim.limit, "a claim got too many jobs: {claimed:?}");
         let mut last = Priority::Critical;
         for told in &claimed.jobs {
-            let serial = self.recognize(told.id, &told.payload)?;
+            let serial = self.recognize(told.id, &told.payload, &told.headers)?;
             if self.job(serial).is_dead() {
                 self.was_put_back_early(serial)?;
             }

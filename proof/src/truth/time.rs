@@ -90,6 +90,7 @@ impl Truth {
         self.unseen.insert(now);
         self.end_leases()?;
         self.fire_timers();
+        self.fire_schedules()?;
         self.sweep();
         self.end_what_is_over();
         Ok(())
@@ -97,6 +98,7 @@ impl Truth {
 
     /// What counts from a moment that is in the future now counts from now.
     fn step_back(&mut self, now: Timestamp) {
+        self.step_schedules_back(now);
         for job in self.jobs.values_mut() {
             if let At::Timer(timer) = &mut job.at
                 && let Some(since) = timer.since.filter(|since| *since > now)
