@@ -3,6 +3,7 @@
 
 mod dead_letters;
 mod operators;
+mod schedules;
 mod stepped;
 
 use std::sync::atomic::{AtomicBool, Ordering};

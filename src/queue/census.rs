@@ -4,6 +4,7 @@
 //! cannot be read from the store alone; tests that know the history check them.
 
 mod keys;
+mod schedules;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -134,6 +135,7 @@ impl Census {
         census.read_locations(store)?;
         census.read_payloads(store)?;
         census.read_replays(store)?;
+        census.read_schedules(store)?;
         census.read_names(store)?;
         census.read_results(store)?;
         census.read_endings(store)?;

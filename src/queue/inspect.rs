@@ -142,6 +142,7 @@ impl QueueState {
             disk_bytes: self.draft.store().disk_bytes()?,
             disk: self.draft.store().disk_space()?,
             damaged_records: self.meta.damaged_records,
+            schedules: self.schedules_count(),
         })
     }
 

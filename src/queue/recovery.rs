@@ -1,9 +1,9 @@
 //! Opens a queue: reads what memory needs, and nothing of the backlog.
 //!
 //! Read are the one record of `meta`, all of `queues`, all of `progress` (chunks that were begun),
-//! the first timer, the first of what ends at a moment and the replays of dead letters that are
-//! kept. How long that takes depends on the work in progress when the process ended, never on how
-//! many jobs wait.
+//! the first timer, the first of what ends at a moment, the replays of dead letters that are kept
+//! and the schedules. How long that takes depends on the work in progress when the process ended,
+//! never on how many jobs wait.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -78,6 +78,7 @@ impl QueueState {
         state.recover_progress(now)?;
         state.first_timer = state.recover_first_timer()?;
         state.recover_replays(now)?;
+        state.recover_schedules(now)?;
         state.plan_first_sweep(now);
         state.first_ending = state.recover_first_ending()?;
         (state.last_now, state.opened_at) = (now, now);

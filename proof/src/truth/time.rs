@@ -87,6 +87,7 @@ impl Truth {
         hold!(unseen.is_none_or(|unseen| unseen == now), "nobody looked at what {unseen:?} did");
         self.end_leases()?;
         self.fire_timers();
+        self.fire_schedules()?;
         self.sweep();
         self.end_what_is_over();
         Ok(())
@@ -94,6 +95,7 @@ impl Truth {
 
     /// What counts from a moment that is in the future now counts from now.
     fn step_back(&mut self, now: Timestamp) {
+        self.step_schedules_back(now);
         for job in self.jobs.values_mut() {
             if let At::Timer(timer) = &mut job.at
                 && let Some(since) = timer.since.filter(|since| *since > now)

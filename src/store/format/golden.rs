@@ -230,3 +230,41 @@ fn keys_results_and_replays_of_format_1_keep_their_bytes() {
          18a30100000101fde8535c18a301000001016b",
     );
 }
+
+#[test]
+fn schedules_of_format_1_keep_their_bytes() {
+    let unique = UniqueKeyRecord { key: "k".to_owned(), ttl_ms: Some(7) };
+    golden(
+        ScheduleRecord {
+            cron: "@daily".to_owned(),
+            time_zone: "UTC".to_owned(),
+            catch_up: CatchUp::All,
+            queue: "mails".to_owned(),
+            kind: "mail".to_owned(),
+            payload: PayloadRecord::Json(Bytes::from_static(b"{}")),
+            priority: 2,
+            max_attempts: Some(3),
+            max_interruptions: Some(5),
+            retry: Some(RetryPolicy { base_ms: 1_000, max_ms: 3_600_000, jitter: 0.5 }),
+            timeout_ms: Some(60_000),
+            headers: vec![("a".to_owned(), "b".to_owned())],
+            unique: Some((unique, OnConflict::Replace)),
+            expires_in_ms: Some(9),
+        },
+        "\
+         010da1d377ef06406461696c790355544302056d61696c73046d61696c00027b7d020103010501\
+         fbe803fc80ee3600000000000000e03f01fb60ea010161016201016b0107020109",
+    );
+    golden(
+        ScheduleProgressRecord {
+            paused: true,
+            since_ms: 1_800_000_000_000,
+            done_ms: Some(1_800_000_060_000),
+            last_run: Some(LastRunRecord { slot_ms: 1_800_000_060_000, job: 1 << 90 }),
+            skipped: 300,
+        },
+        "\
+         010e1d211a1801fd00505c18a301000001fd603a5d18a301000001fd603a5d18a3010000fe0000\
+         0000000000000000000400000000fb2c01",
+    );
+}
