@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
@@ -17,11 +18,12 @@ pub type Waiting<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Runs jobs. One is shared by all jobs of its kinds, and runs many at once.
 pub trait Handler: Send + Sync + 'static {
-    /// Begins to run a job. A panic, here or while it runs, is a failure of the job.
+    /// Begins to run a job; returns at once, the work is done in the future. A panic, here or
+    /// while it runs, is a failure of the job.
     fn run(&self, job: Job) -> Running;
 
     /// How many more jobs it takes right now. Asked before each claim, so that what can't be run
-    /// is not claimed.
+    /// is not claimed; [`run`](Self::run) is called for what was claimed before it is asked again.
     fn room(&self) -> usize {
         usize::MAX
     }
@@ -32,15 +34,29 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
+impl<H: Handler + ?Sized> Handler for Arc<H> {
+    fn run(&self, job: Job) -> Running {
+        (**self).run(job)
+    }
+
+    fn room(&self) -> usize {
+        (**self).room()
+    }
+
+    fn wait_for_room(&self) -> Waiting<'_> {
+        (**self).wait_for_room()
+    }
+}
+
 /// A function that takes a job whose payload is a `T`.
 pub(crate) struct Typed<F, T> {
-    function: F,
+    function: Arc<F>,
     payload: PhantomData<fn() -> T>,
 }
 
 impl<F, T> Typed<F, T> {
     pub(crate) fn new(function: F) -> Self {
-        Typed { function, payload: PhantomData }
+        Typed { function: Arc::new(function), payload: PhantomData }
     }
 }
 
@@ -51,12 +67,13 @@ where
     Fut: Future<Output: Into<Outcome>> + Send + 'static,
 {
     fn run(&self, job: Job) -> Running {
-        match job.read() {
-            Ok(job) => {
-                let running = (self.function)(job);
-                Box::pin(async move { running.await.into() })
-            }
-            Err(outcome) => Box::pin(std::future::ready(outcome)),
-        }
+        let function = self.function.clone();
+        Box::pin(async move {
+            let running = match job.read() {
+                Ok(job) => function(job),
+                Err(outcome) => return outcome,
+            };
+            running.await.into()
+        })
     }
 }

@@ -122,7 +122,7 @@ impl<T> Job<T> {
     }
 
     /// Says how far it has come, 0 to 100; more counts as 100. Operators see it with the next
-    /// extension of the lease, within 10 s.
+    /// extension of the lease, after a third of its length.
     pub fn set_progress(&self, percent: u8) {
         self.progress.0.store(percent.min(100), Ordering::Relaxed);
     }
