@@ -19,7 +19,7 @@ use pulk::{Config, NewJob, Payload, Queue};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 const SLOTS: usize = 64;
-const JOBS: usize = 20_000;
+const JOBS: usize = 10_000;
 const SINGLE_JOBS: usize = 500;
 const PAYLOAD_BYTES: usize = 256;
 const LONG: Duration = Duration::from_secs(3_600);
