@@ -21,6 +21,7 @@ mod openapi;
 mod purge;
 mod queues;
 mod replays;
+mod schedules;
 mod settle;
 mod timed_body;
 
@@ -144,6 +145,11 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(replays::replay_many))
         .routes(routes!(replays::list))
         .routes(routes!(replays::show, replays::cancel))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::put, schedules::show, schedules::remove))
+        .routes(routes!(schedules::run))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
         .routes(routes!(health::whole))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

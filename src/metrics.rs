@@ -6,6 +6,7 @@
 mod gauges;
 mod log;
 mod queues;
+mod schedules;
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -17,6 +18,7 @@ use crate::queue::{Event, Snapshot};
 
 pub use log::{log_event, wants_details};
 use queues::QueueSeries;
+use schedules::ScheduleSeries;
 
 /// Bounds of a commit's duration, in seconds: from memory to a struggling network disk.
 const COMMIT_SECONDS: [f64; 12] =
@@ -33,6 +35,7 @@ pub struct Metrics {
     store: String,
     registry: Registry,
     queues: QueueSeries,
+    schedules: ScheduleSeries,
     commit_seconds: Histogram,
     commit_commands: Histogram,
     http_seconds: HistogramVec,
@@ -48,6 +51,7 @@ impl Metrics {
     pub fn new(store: &str, queues_max: usize) -> Result<Metrics> {
         let registry = Registry::new();
         let queues = QueueSeries::new(&registry, queues_max)?;
+        let schedules = ScheduleSeries::new(&registry)?;
         let commit_seconds = registered(
             &registry,
             Histogram::with_opts(
@@ -94,6 +98,7 @@ impl Metrics {
             store: store.to_owned(),
             registry,
             queues,
+            schedules,
             commit_seconds,
             commit_commands,
             http_seconds,
@@ -104,6 +109,7 @@ impl Metrics {
     /// Counts something that happened and is on the disk.
     pub fn observe(&self, event: &Event) {
         self.queues.observe(event);
+        self.schedules.observe(&event.what);
     }
 
     /// Counts one commit: how long it took and how many commands shared it.

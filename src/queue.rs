@@ -49,6 +49,7 @@ pub(crate) mod replay;
 pub(crate) mod replays;
 pub(crate) mod result;
 pub(crate) mod retention;
+pub(crate) mod schedules;
 pub(crate) mod settle;
 pub(crate) mod state;
 pub(crate) mod tick;
@@ -82,5 +83,8 @@ pub use replays::{
 };
 pub use result::Ack;
 pub use retention::{DeadPurged, PurgeDead};
+pub use schedules::slots::LocalTime;
+pub use schedules::view::{LastRun, SchedulePage, SchedulePut, ScheduleQuery, ScheduleView};
+pub use schedules::{SCHEDULE_PAGE_MAX, SCHEDULES_MAX, Skipping};
 pub use settle::{Failed, Failure, SETTLE_MAX, Settle, SettleOutcome};
 pub use view::{QueueView, Snapshot};

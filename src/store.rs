@@ -71,13 +71,15 @@ pub enum Tree {
     Results,
     /// Replays of many dead letters: those that run, and the last that ended.
     Replays,
+    /// Schedules: what each is, and how far it has come.
+    Schedules,
     /// Queue number → its limits and the tokens of its rate, where it has some.
     Limits,
 }
 
 impl Tree {
     /// All trees.
-    pub const ALL: [Tree; 18] = [
+    pub const ALL: [Tree; 19] = [
         Tree::Meta,
         Tree::Queues,
         Tree::Ready(Priority::Critical),
@@ -95,6 +97,7 @@ impl Tree {
         Tree::Expiry,
         Tree::Results,
         Tree::Replays,
+        Tree::Schedules,
         Tree::Limits,
     ];
 
@@ -131,6 +134,7 @@ impl Tree {
             Tree::Expiry => "expiry",
             Tree::Results => "results",
             Tree::Replays => "replays",
+            Tree::Schedules => "schedules",
             Tree::Limits => "limits",
         }
     }

@@ -15,7 +15,7 @@ use node::{Http, Node};
 use serde_json::{Value, json};
 
 /// Name, kind and labels of each metric.
-const METRICS: [(&str, &str, &[&str]); 32] = [
+const METRICS: [(&str, &str, &[&str]); 36] = [
     ("pulk_build_info", "gauge", &["store", "version"]),
     ("pulk_commit_commands", "histogram", &[]),
     ("pulk_commit_seconds", "histogram", &[]),
@@ -43,6 +43,10 @@ const METRICS: [(&str, &str, &[&str]); 32] = [
     ("pulk_queue_paused", "gauge", &["queue"]),
     ("pulk_queue_rate_limit_per_second", "gauge", &["queue"]),
     ("pulk_records_damaged_total", "counter", &[]),
+    ("pulk_schedule_late_seconds", "histogram", &[]),
+    ("pulk_schedule_runs_total", "counter", &["schedule"]),
+    ("pulk_schedule_skipped_total", "counter", &["reason", "schedule"]),
+    ("pulk_schedules", "gauge", &[]),
     ("pulk_store_disk_bytes", "gauge", &[]),
     ("pulk_store_live_bytes", "gauge", &[]),
     ("process_cpu_seconds_total", "counter", &[]),
@@ -108,6 +112,9 @@ async fn every_metric_is_there_with_its_labels_help_and_unit() {
     let token = post(http, "/v1/claim", json!({})).await["jobs"][0]["lease"]["token"].take();
     let id = token.as_str().unwrap().split('-').next().unwrap().to_owned();
     post(http, &format!("/v1/jobs/{id}/ack"), json!({"token": token})).await;
+    let schedule = json!({"cron": "@yearly", "job": {"kind": "k"}}).to_string();
+    let put = http.call(reqwest::Method::PUT, "/v1/schedules/s", schedule).await.unwrap();
+    assert_eq!(put.status, 201);
     let text = http.get("/q/metrics").await.text();
     assert_eq!(http.get("/metrics").await.status, 200);
     let metrics = scraped(&text);

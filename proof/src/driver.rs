@@ -22,6 +22,7 @@ use pulk::store::{Direction, Store, Tree};
 use pulk::{Config, JobId, Queue, Timestamp};
 
 use crate::command::{Command, Pending, Told};
+use crate::truth::schedules::CRONS;
 use crate::truth::{Checked, Truth};
 pub use group::{Fault, Finished, Handed};
 use history::{Digest, History};
@@ -383,6 +384,11 @@ fn refused_at_once(command: &Command, draining: bool) -> Option<pulk::ErrorKind>
         Command::EditDead(_, edit) => edit.validate(),
         Command::PurgeDead(purge) => purge.choice.validate(),
         Command::ReplayMany(replay) => replay.validate(),
+        Command::PutSchedule(name, schedule) => {
+            let is_known = |(cron, ..): &(&str, u64, u64)| *cron == schedule.cron;
+            let valid = CRONS.iter().any(is_known) && schedule.validate(name).is_ok();
+            return (!valid).then_some(pulk::ErrorKind::Invalid);
+        }
         _ => Ok(()),
     };
     match valid {

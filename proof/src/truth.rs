@@ -17,6 +17,7 @@ mod limits;
 mod lists;
 mod operate;
 mod replays;
+pub mod schedules;
 mod time;
 mod work;
 
@@ -32,6 +33,7 @@ use pulk::{Config, ErrorKind, JobId, JobState, LeaseToken, Payload, Priority, Ti
 use crate::command::{Answer, Command, Told};
 pub use audit::Seen;
 use replays::Replaying;
+use schedules::Scheduled;
 
 /// What is wrong, as a sentence.
 pub type Checked<T = ()> = Result<T, String>;
@@ -73,6 +75,8 @@ pub struct Truth {
     pub(crate) results: BTreeMap<JobId, JobResult>,
     pub(crate) replays: BTreeMap<u64, Replaying>,
     last_replay: u64,
+    pub(crate) schedules: BTreeMap<String, Scheduled>,
+    next_scheduled: u64,
     /// Put back by replays in this group, as the answers to claims tell.
     put_back_early: BTreeSet<u64>,
     /// They came due together at moments that nobody knew: looking tells their order.
@@ -142,6 +146,8 @@ pub(crate) struct Lease {
     worker: Option<String>,
     progress: Option<u8>,
     pub(crate) cancelled: bool,
+    /// Its holder dies with the process.
+    in_process: bool,
     written: Written,
     /// After an opening nobody knows which were on the disk: the least that they can be. Looking
     /// tells.
@@ -216,6 +222,8 @@ impl Truth {
             results: BTreeMap::new(),
             replays: BTreeMap::new(),
             last_replay: 0,
+            schedules: BTreeMap::new(),
+            next_scheduled: 0,
             put_back_early: BTreeSet::new(),
             unplaced: BTreeSet::new(),
             unseen: None,
@@ -303,6 +311,8 @@ impl Truth {
             | Command::Replays
             | Command::ReplayStatus(_)
             | Command::ExplainNext
+            | Command::Schedule(_)
+            | Command::Schedules(_)
             | Command::Snapshot => told.map_or(Ok(()), |told| self.check_read(command, told)),
             Command::Cancel(id) => self.cancel(*id, told),
             Command::Pause(name) => self.pause(name, true, told),
@@ -316,6 +326,11 @@ impl Truth {
             Command::Replay(id) => self.replay(*id, told),
             Command::ReplayMany(replay) => self.replay_many(replay, told),
             Command::CancelReplay(id) => self.cancel_replay(*id, told),
+            Command::PutSchedule(name, schedule) => self.put_schedule(name, schedule, told),
+            Command::RemoveSchedule(name) => self.remove_schedule(name, told),
+            Command::PauseSchedule(name) => self.pause_schedule(name, true, told),
+            Command::ResumeSchedule(name) => self.pause_schedule(name, false, told),
+            Command::RunSchedule(name) => self.run_schedule(name, told),
             Command::Tick => {
                 self.tick(self.now)?;
                 is_done(told)
@@ -375,8 +390,14 @@ impl Truth {
     }
 
     /// The job that is told under this id, known by its payload.
-    fn recognize(&mut self, id: JobId, payload: &Payload) -> Checked<u64> {
-        let serial = serial_of(payload).ok_or_else(|| format!("I1: {id} carries {payload:?}"))?;
+    fn recognize(
+        &mut self,
+        id: JobId,
+        payload: &Payload,
+        headers: &BTreeMap<String, String>,
+    ) -> Checked<u64> {
+        let serial = serial_of(payload).or_else(|| self.recognize_scheduled(id, headers));
+        let serial = serial.ok_or_else(|| format!("I1: {id} carries {payload:?} {headers:?}"))?;
         let there = self.jobs.contains_key(&serial);
         hold!(there, "I7: job {serial}, told as {id}, must not be there any more");
         self.learn_id(serial, id)?;

@@ -36,6 +36,7 @@ fn set_store(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
     };
     gauge("pulk_store_disk_bytes", "Bytes that the store takes on the disk.", snapshot.disk_bytes)?;
     gauge("pulk_store_live_bytes", "Bytes of records alive.", snapshot.live_bytes)?;
+    gauge("pulk_schedules", "Schedules that make jobs, paused ones included.", snapshot.schedules)?;
     if let Some(disk) = &snapshot.disk {
         let (free, room) = (disk.free_bytes, disk.room_bytes);
         gauge("pulk_disk_free_bytes", "Bytes free on the volume of the store.", free)?;

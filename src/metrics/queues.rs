@@ -139,7 +139,13 @@ impl Series {
             | Happened::QueueRemoved
             | Happened::Edited { .. }
             | Happened::ReplayStarted { .. }
-            | Happened::ReplayEnded { .. } => {}
+            | Happened::ReplayEnded { .. }
+            | Happened::ScheduleFired { .. }
+            | Happened::ScheduleSkipped { .. }
+            | Happened::SchedulePut { .. }
+            | Happened::SchedulePaused { .. }
+            | Happened::ScheduleResumed { .. }
+            | Happened::ScheduleRemoved { .. } => {}
         }
     }
 }

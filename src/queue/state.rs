@@ -37,6 +37,7 @@ use crate::queue::pick::Picker;
 use crate::queue::rates::LastMinute;
 use crate::queue::replays::Replays;
 use crate::queue::retention::Retention;
+use crate::queue::schedules::Schedules;
 use crate::store::codec;
 use crate::store::format::{
     JobRecord, LeaseRecord, LocationRecord, MetaRecord, ProgressRecord, QueueRecord,
@@ -73,6 +74,7 @@ pub(crate) struct QueueState {
     pub(crate) first_timer: Option<Timestamp>,
     pub(crate) replays: Replays,
     pub(crate) retention: Retention,
+    pub(crate) schedules: Schedules,
     pub(crate) limiting: Limiting,
     /// The first entry of what ends at a moment, if there is one.
     pub(crate) first_ending: Option<Timestamp>,
@@ -137,6 +139,7 @@ impl QueueState {
             first_timer: None,
             replays: Replays::default(),
             retention: Retention::default(),
+            schedules: Schedules::default(),
             limiting: Limiting::default(),
             first_ending: None,
             disk_room_bytes: None,
@@ -212,11 +215,8 @@ impl QueueState {
             self.draft.put(Tree::Meta, key::META.to_vec(), codec::encode(&self.meta));
             self.freed_bytes.add(now, 0, self.draft.freed_bytes());
             let live_bytes = self.draft.live_bytes().to_be_bytes();
-            self.draft.put(
-                Tree::Meta,
-                key::LIVE_BYTES.to_vec(),
-                Bytes::copy_from_slice(&live_bytes),
-            );
+            let live_bytes = Bytes::copy_from_slice(&live_bytes);
+            self.draft.put(Tree::Meta, key::LIVE_BYTES.to_vec(), live_bytes);
         }
         self.draft.take()
     }
@@ -245,8 +245,8 @@ impl QueueState {
         self.events.push(Event { queue, priority: None, what });
     }
 
-    /// Tells what a background replay did; its queue is the one it is about, if it is about one.
-    pub(crate) fn tell_of_replay(&mut self, queue: Arc<str>, what: Happened) {
+    /// Tells what a background replay or a schedule did; its queue is the one it is about, if any.
+    pub(crate) fn tell_apart(&mut self, queue: Arc<str>, what: Happened) {
         self.events.push(Event { queue, priority: None, what });
     }
 

@@ -2,7 +2,7 @@
 
 use pulk::JobState;
 use pulk::queue::{Ack, Claim, DeadChoice, Limits, Purge, PurgeDead, ReplayMany, Settle};
-use pulk_proof::draw::QUEUES;
+use pulk_proof::draw::{Known, QUEUES};
 use pulk_proof::driver::{Fault, Handed};
 use pulk_proof::{Answer, Command};
 
@@ -25,6 +25,9 @@ impl World {
         for name in QUEUES {
             self.ask(Command::Resume(name.to_owned()));
             self.ask(Command::SetLimits(name.to_owned(), Limits::default()));
+        }
+        for gone in Known::no_schedules() {
+            self.ask(gone);
         }
         self.drain();
         let all = ReplayMany { choice: DeadChoice::default(), ..ReplayMany::default() };

@@ -32,6 +32,13 @@ const CALLS: &[(&str, &str)] = &[
     ("replay_many", "ok Invalid"),
     ("replay_status", "ok NotFound"),
     ("cancel_replay", "ok NotFound"),
+    ("put_schedule", "ok Invalid"),
+    ("schedule", "ok NotFound"),
+    ("schedules", "ok"),
+    ("remove_schedule", "ok NotFound"),
+    ("pause_schedule", "ok NotFound"),
+    ("resume_schedule", "ok NotFound"),
+    ("run_schedule", "ok NotFound"),
     ("snapshot", "ok"),
     ("tick", "ok"),
     ("drain", "ok"),
@@ -78,6 +85,9 @@ const EVENTS: &[&str] = &[
     "a replay is done",
     "a replay is stopped",
     "a replay is cancelled",
+    "a schedule fires",
+    "a schedule misses",
+    "a schedule meets its key",
 ];
 
 /// What did not happen.

@@ -185,6 +185,9 @@ impl World {
                     (Some(worker), word)
                 }
                 14 | 15 => (None, (self.known.word(chance), one_in(chance, 30))),
+                16 if one_in(chance, 2) => {
+                    (None, (self.known.scheduling(chance), one_in(chance, 30)))
+                }
                 16 => (None, (self.known.question(chance), false)),
                 _ => (None, (self.known.operation(chance), one_in(chance, 30))),
             };

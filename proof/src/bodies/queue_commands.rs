@@ -79,7 +79,10 @@ fn step(chance: &mut dyn Chance, driver: &mut Driver, known: &mut Known) {
             let now = driver.now();
             let calls = (0..1 + chance.below(4))
                 .map(|_| Handed { command: known.command(chance, now), deaf: one_in(chance, 24) });
-            let calls = calls.collect();
+            let mut calls: Vec<Handed> = calls.collect();
+            if one_in(chance, 8) {
+                calls.push(Handed { command: known.scheduling(chance), deaf: false });
+            }
             let fault = fault(chance, 16);
             let finished = driver.group(calls, fault);
             finished.iter().for_each(|finished| known.learn(finished));

@@ -1,7 +1,7 @@
 //! After a step: everything that can be seen is looked at, and the store is examined.
 
 use pulk::handle::{Stepped, Stepper};
-use pulk::queue::JobQuery;
+use pulk::queue::{JobQuery, Next, ScheduleQuery};
 
 use super::{Driver, poll};
 use crate::command::{Answer, Command};
@@ -21,10 +21,7 @@ impl Driver {
         let mut seen = self.see(Stepper::step)?;
         // Not always: claims must find out by themselves.
         if self.steps.is_multiple_of(EXPLAIN_EVERY) {
-            let [Answer::Next(next)] = self.ask([Command::ExplainNext], Stepper::step)? else {
-                return Err("what is next was not told".to_owned());
-            };
-            seen.next = Some(*next);
+            seen.next = Some(self.see_next()?);
         }
         self.truth.agree(&seen)?;
         for (id, serial) in self.truth.named() {
@@ -70,7 +67,9 @@ impl Driver {
         let mut cursor = None;
         loop {
             let query = JobQuery { limit: PAGE_JOBS, cursor: cursor.take(), ..JobQuery::default() };
-            let asked = [Command::Jobs(query), Command::Queues, Command::Replays];
+            let all = ScheduleQuery { limit: PAGE_JOBS, cursor: None };
+            let asked =
+                [Command::Jobs(query), Command::Queues, Command::Replays, Command::Schedules(all)];
             for answer in self.ask(asked, step)? {
                 match answer {
                     Answer::Jobs(page) => {
@@ -79,6 +78,7 @@ impl Driver {
                     }
                     Answer::Queues(queues) => seen.queues = queues,
                     Answer::Replays(replays) => seen.replays = replays,
+                    Answer::Schedules(page) => seen.schedules = page.schedules,
                     other => return Err(format!("a question was answered by {other:?}")),
                 }
             }
@@ -87,6 +87,14 @@ impl Driver {
             }
         }
         Ok(seen)
+    }
+
+    /// What the next claim gets.
+    fn see_next(&mut self) -> Checked<Next> {
+        let [Answer::Next(next)] = self.ask([Command::ExplainNext], Stepper::step)? else {
+            return Err("what is next was not told".to_owned());
+        };
+        Ok(*next)
     }
 
     /// Questions that change nothing, in a group of their own.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pulk::queue::{Next, QueueView, ReplayView};
+use pulk::queue::{Next, QueueView, ReplayView, ScheduleView};
 use pulk::{JobId, JobState, JobView};
 
 use super::{At, Checked, Timer, Truth, hold};
@@ -18,6 +18,8 @@ pub struct Seen {
     pub replays: Vec<ReplayView>,
     /// What the next claim gets, if that was asked.
     pub next: Option<Next>,
+    /// The schedules.
+    pub schedules: Vec<ScheduleView>,
 }
 
 impl Truth {
@@ -46,6 +48,7 @@ impl Truth {
         self.are_queues(&seen.queues)?;
         self.are_replays(&seen.replays)?;
         seen.next.as_ref().map_or(Ok(()), |next| self.is_next(next))?;
+        self.are_schedules(&seen.schedules)?;
         self.unseen = None;
         self.replays
             .keys()
@@ -60,7 +63,7 @@ impl Truth {
         let mut serials = Vec::with_capacity(jobs.len());
         let mut missing: BTreeSet<u64> = self.jobs.keys().copied().collect();
         for view in jobs {
-            let serial = self.recognize(view.id, &view.payload)?;
+            let serial = self.recognize(view.id, &view.payload, &view.headers)?;
             hold!(missing.remove(&serial), "I1: job {serial} is there twice: {view:?}");
             serials.push(serial);
         }
@@ -135,7 +138,12 @@ impl Truth {
         let replays = replays.map(|it| format!("a replay is {}", it.view.state.as_str()));
         let results = self.results.iter().map(|_| "a result is kept".to_owned());
         let aged = self.has_aged().then(|| "a job counts as more urgent than it is".to_owned());
-        dead.chain(replays).chain(results).chain(aged).collect()
+        let scheduled = self.schedules.values().flat_map(|it| {
+            let (fired, missed, conflicts) = it.counts;
+            let of = |count: u64, what: &str| (count > 0).then(|| format!("a schedule {what}"));
+            [of(fired, "fires"), of(missed, "misses"), of(conflicts, "meets its key")]
+        });
+        dead.chain(replays).chain(results).chain(aged).chain(scheduled.flatten()).collect()
     }
 
     /// Ids of jobs that were seen: none of them may ever come again for another job.

@@ -142,8 +142,9 @@ impl Truth {
         let Some(claimed) = claimed else { return Ok(()) };
         let serials: Vec<u64> = chosen.into_iter().map(|chosen| chosen.serial).collect();
         let jobs = claimed.jobs.iter();
-        let told: Vec<u64> =
-            jobs.map(|job| self.recognize(job.id, &job.payload)).collect::<Checked<_>>()?;
+        let told: Vec<u64> = jobs
+            .map(|job| self.recognize(job.id, &job.payload, &job.headers))
+            .collect::<Checked<_>>()?;
         let both = || serials.iter().chain(&told).map(|serial| (serial, self.jobs.get(serial)));
         hold!(
             told == serials,
@@ -161,7 +162,7 @@ impl Truth {
     pub fn claim_beside_replays(&mut self, claim: &Claim, claimed: &Claimed) -> Checked {
         hold!(claimed.jobs.len() <= claim.limit, "a claim got too many jobs: {claimed:?}");
         for told in &claimed.jobs {
-            let serial = self.recognize(told.id, &told.payload)?;
+            let serial = self.recognize(told.id, &told.payload, &told.headers)?;
             if self.job(serial).is_dead() {
                 self.was_put_back_early(serial)?;
             }
@@ -206,6 +207,7 @@ impl Truth {
                 worker: claim.worker.clone(),
                 progress: None,
                 cancelled: false,
+                in_process: claim.in_process,
                 written: Written { started: now, least_deadline: deadline, deadline },
                 least: None,
             };
