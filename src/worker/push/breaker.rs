@@ -9,8 +9,9 @@
 //!      └─────────────────────────────────────  half open ┘
 //! ```
 //!
-//! Half open, one request is let through. What was sent while it was closed may still end when it
-//! is not: a failure changes nothing then, an answer closes it.
+//! Half open, one request is let through, and another one after each second that brought no answer:
+//! a probe may be a job of many minutes, and the target be well. What was sent while it was closed
+//! may still end when it is not: a failure changes nothing then, an answer closes it.
 
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::retry::RetryPolicy;
 
 /// The delay before the first probe, less up to half of it by chance.
 const FIRST_DELAY_MS: u64 = 1_000;
+/// How long a probe may be without an answer before another one goes.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// The share of a delay that chance may take off.
 const JITTER: f64 = 0.5;
 
@@ -95,8 +98,8 @@ pub(super) struct Pass {
 pub(super) enum Room {
     Any,
     One,
-    /// None before this moment; `None`: before the probe is back.
-    Nothing(Option<Duration>),
+    /// None before this moment.
+    Nothing(Duration),
 }
 
 /// Moments are told as the time since any fixed moment before.
@@ -116,7 +119,9 @@ enum State {
         until: Duration,
         openings: u32,
     },
+    /// Probes are under way; one more may go at this moment.
     Probing {
+        next: Duration,
         openings: u32,
     },
 }
@@ -137,9 +142,10 @@ impl Breaker {
     pub(super) fn room(&self, now: Duration) -> Room {
         match self.state {
             State::Closed { .. } => Room::Any,
-            State::Open { until, .. } if now < until => Room::Nothing(Some(until)),
-            State::Open { .. } => Room::One,
-            State::Probing { .. } => Room::Nothing(None),
+            State::Open { until: next, .. } | State::Probing { next, .. } if now < next => {
+                Room::Nothing(next)
+            }
+            State::Open { .. } | State::Probing { .. } => Room::One,
         }
     }
 
@@ -147,15 +153,13 @@ impl Breaker {
     pub(super) fn admit(&mut self, now: Duration) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Granted(Pass { is_probe: false }),
-            State::Open { until, .. } if now < until => {
-                Admission::Refused(until.saturating_sub(now))
+            State::Open { until: next, .. } | State::Probing { next, .. } if now < next => {
+                Admission::Refused(next.saturating_sub(now))
             }
-            State::Open { openings, .. } => {
-                self.state = State::Probing { openings };
+            State::Open { openings, .. } | State::Probing { openings, .. } => {
+                self.state = State::Probing { next: now + PROBE_INTERVAL, openings };
                 Admission::Granted(Pass { is_probe: true })
             }
-            // The probe may take long; whoever is refused asks again soon.
-            State::Probing { .. } => Admission::Refused(Duration::from_millis(FIRST_DELAY_MS)),
         }
     }
 
@@ -179,13 +183,13 @@ impl Breaker {
                 }
             }
             (State::Closed { .. }, Verdict::Unreachable) => self.open(1, now, random),
-            (State::Probing { openings }, Verdict::Failed | Verdict::Unreachable)
+            (State::Probing { openings, .. }, Verdict::Failed | Verdict::Unreachable)
                 if pass.is_probe =>
             {
                 self.open(openings.saturating_add(1), now, random);
             }
             // The next request is the probe.
-            (State::Probing { openings }, Verdict::Unknown) if pass.is_probe => {
+            (State::Probing { openings, .. }, Verdict::Unknown) if pass.is_probe => {
                 self.state = State::Open { until: now, openings };
             }
             _ => {}
@@ -278,7 +282,7 @@ mod tests {
             (Duration::from_millis(500)..=Duration::from_secs(1)).contains(&delay),
             "{delay:?}"
         );
-        assert_eq!(scene.breaker.room(scene.now), Room::Nothing(Some(scene.now + delay)));
+        assert_eq!(scene.breaker.room(scene.now), Room::Nothing(scene.now + delay));
     }
 
     #[test]
@@ -300,8 +304,8 @@ mod tests {
         assert_eq!(scene.state(), BreakerState::HalfOpen);
         assert_eq!(scene.breaker.room(scene.now), Room::One);
         let probe = scene.pass();
-        assert_eq!(scene.breaker.room(scene.now), Room::Nothing(None));
-        assert_eq!(scene.delay(), Duration::from_millis(FIRST_DELAY_MS));
+        assert_eq!(scene.breaker.room(scene.now), Room::Nothing(scene.now + PROBE_INTERVAL));
+        assert_eq!(scene.delay(), PROBE_INTERVAL);
         assert!(scene.tell(probe, Verdict::Failed));
         assert_eq!(scene.state(), BreakerState::Open);
         scene.wait();
@@ -310,6 +314,22 @@ mod tests {
         // The failures before count no more.
         scene.send(Verdict::Failed);
         assert_eq!(scene.state(), BreakerState::Closed);
+    }
+
+    #[test]
+    fn a_probe_that_takes_long_is_followed_by_others_one_at_a_time() {
+        let mut scene = Scene::new(LIMITS, 6);
+        scene.send(Verdict::Unreachable);
+        scene.wait();
+        let long = scene.pass();
+        for _ in 0..3 {
+            scene.wait();
+            assert_eq!(scene.breaker.room(scene.now), Room::One);
+            scene.pass();
+            assert_eq!(scene.delay(), PROBE_INTERVAL);
+        }
+        scene.tell(long, Verdict::Answered);
+        assert_eq!(scene.breaker.room(scene.now), Room::Any);
     }
 
     #[test]

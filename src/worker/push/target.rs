@@ -190,10 +190,10 @@ impl Target {
         }
     }
 
-    /// When it may take a probe, if that is only a matter of time.
+    /// When it may take a probe, if that is a matter of time.
     pub(super) fn probe_at(&self) -> Option<Instant> {
         match self.now().breaker.room(self.started.elapsed()) {
-            Room::Nothing(until) => until.map(|until| self.started + until),
+            Room::Nothing(until) => Some(self.started + until),
             Room::Any | Room::One => None,
         }
     }
