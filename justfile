@@ -36,6 +36,7 @@ advisories:
 examples:
     cargo run --quiet --example embedded
     cargo run --quiet --example worker_loop
+    cargo run --quiet --example worker
 
 # A node from start to stop, with a job's life on it; then doctor looks at what is left.
 life:

@@ -69,3 +69,4 @@ pub use handle::Queue;
 pub use job::{JobId, JobState, JobView, NewJob, Payload, RunAt};
 pub use lease::LeaseToken;
 pub use priority::Priority;
+pub use worker::Worker;

@@ -194,6 +194,7 @@ impl Known {
                 true => self.settle(chance),
                 false => Settle::default(),
             },
+            in_process: one_in(chance, 4),
         }
     }
 

@@ -134,6 +134,8 @@ pub(crate) struct Lease {
     worker: Option<String>,
     progress: Option<u8>,
     pub(crate) cancelled: bool,
+    /// Its holder dies with the process.
+    in_process: bool,
     written: Written,
     /// After an opening nobody knows which were on the disk: the least that they can be. Looking
     /// tells.

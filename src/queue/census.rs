@@ -183,12 +183,16 @@ impl Census {
             let progress = progress.as_ref().and_then(|slots| slots.get(number));
             let state = match progress {
                 Some(SlotProgress::Gone) => continue,
-                Some(SlotProgress::Leased(_)) => JobState::Running,
+                Some(SlotProgress::Leased(_) | SlotProgress::LeasedInProcess(_)) => {
+                    JobState::Running
+                }
                 _ => JobState::Ready,
             };
             let deliveries = match progress {
                 Some(SlotProgress::Returned { deliveries, .. }) => *deliveries,
-                Some(SlotProgress::Leased(lease)) => lease.delivery,
+                Some(SlotProgress::Leased(lease) | SlotProgress::LeasedInProcess(lease)) => {
+                    lease.delivery
+                }
                 _ => slot.job.deliveries,
             };
             self.count_job(slot.id, id.lane, state, &slot.job);

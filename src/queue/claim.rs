@@ -54,6 +54,9 @@ pub struct Claim {
     pub lease_ms: u64,
     /// The worker's name, at most 64 bytes.
     pub worker: Option<String>,
+    /// The claimer dies with this process: when the queue is opened again its leases end at once,
+    /// and an interruption is counted. Never set for a worker that is reached over the network.
+    pub in_process: bool,
     /// What the worker has finished meanwhile, applied in the same commit before the claim.
     pub settle: Settle,
 }
@@ -105,6 +108,7 @@ impl Default for Claim {
             wait_ms: 0,
             lease_ms: LEASE_MS_DEFAULT,
             worker: None,
+            in_process: false,
             settle: Settle::default(),
         }
     }
@@ -453,7 +457,7 @@ impl QueueState {
         let attention_at = attention_at(&lease);
         let fresh = self.leases.insert((attention_at, id, number));
         assert!(fresh, "I3: slot {number} of {id:?} is leased already");
-        begun.set_leased(number, lease);
+        begun.set_leased(number, lease, search.claim.in_process);
         if begun.waiting() == 0 {
             lane.open.remove(&id.first_place);
         }

@@ -52,7 +52,7 @@ impl QueueState {
             .unwrap_or(SlotProgress::Waiting);
         let mut view = self.view(lane, slot.id, &slot.job, JobState::Ready, slot.ready_at)?;
         match progress {
-            SlotProgress::Leased(lease) => {
+            SlotProgress::Leased(lease) | SlotProgress::LeasedInProcess(lease) => {
                 view.state = JobState::Running;
                 view.expires_at = None;
                 view.interruptions = lease.interruptions;

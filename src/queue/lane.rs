@@ -190,17 +190,11 @@ impl Begun {
     }
 
     pub(crate) fn lease(&self, slot: usize) -> Option<&LeaseRecord> {
-        match self.slots.get(slot) {
-            Some(SlotProgress::Leased(lease)) => Some(lease),
-            _ => None,
-        }
+        self.slots.get(slot).and_then(SlotProgress::lease)
     }
 
     pub(crate) fn lease_mut(&mut self, slot: usize) -> Option<&mut LeaseRecord> {
-        match self.slots.get_mut(slot) {
-            Some(SlotProgress::Leased(lease)) => Some(lease),
-            _ => None,
-        }
+        self.slots.get_mut(slot).and_then(SlotProgress::lease_mut)
     }
 
     /// The first waiting slot at or after `from`.
@@ -214,8 +208,10 @@ impl Begun {
         found
     }
 
-    pub(crate) fn set_leased(&mut self, slot: usize, lease: LeaseRecord) {
-        self.set(slot, SlotProgress::Leased(lease));
+    /// `in_process`: its holder dies with the process.
+    pub(crate) fn set_leased(&mut self, slot: usize, lease: LeaseRecord, in_process: bool) {
+        let leased = if in_process { SlotProgress::LeasedInProcess } else { SlotProgress::Leased };
+        self.set(slot, leased(lease));
     }
 
     pub(crate) fn set_returned(&mut self, slot: usize, deliveries: u32, interruptions: u32) {

@@ -200,6 +200,25 @@ pub(crate) enum SlotProgress {
     Leased(LeaseRecord),
     /// Done, or moved to another tree.
     Gone,
+    /// Somebody has it who dies with the process: the lease ends at the next opening. Since
+    /// format 2.
+    LeasedInProcess(LeaseRecord),
+}
+
+impl SlotProgress {
+    pub(crate) fn lease(&self) -> Option<&LeaseRecord> {
+        match self {
+            SlotProgress::Leased(lease) | SlotProgress::LeasedInProcess(lease) => Some(lease),
+            SlotProgress::Waiting | SlotProgress::Returned { .. } | SlotProgress::Gone => None,
+        }
+    }
+
+    pub(crate) fn lease_mut(&mut self) -> Option<&mut LeaseRecord> {
+        match self {
+            SlotProgress::Leased(lease) | SlotProgress::LeasedInProcess(lease) => Some(lease),
+            SlotProgress::Waiting | SlotProgress::Returned { .. } | SlotProgress::Gone => None,
+        }
+    }
 }
 
 /// A lease.

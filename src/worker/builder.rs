@@ -215,6 +215,7 @@ impl WorkerBuilder {
             wait_ms: CLAIM_WAIT_MS_MAX,
             lease_ms: self.lease_ms,
             worker: Some(name),
+            in_process: true,
             ..Claim::default()
         };
         Ok(Worker { queue: self.queue, kinds, slots, claim })

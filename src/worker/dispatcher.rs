@@ -353,9 +353,8 @@ impl Dispatcher {
         tokio::select! {
             Some(gone) = self.gone.recv() => self.note_with_others(gone).await,
             _ = self.stop.changed(), if !abandoned => {}
-            () = self.time.until(deadline.unwrap_or_default()), if deadline.is_some() && !abandoned => {
-                self.abandon.cancel();
-            }
+            () = self.time.until(deadline.unwrap_or_default()), if deadline.is_some() && !abandoned
+                => self.abandon.cancel(),
             reason = self.queue.failed(), if error.is_none() => *error = Some(reason),
         }
     }

@@ -28,17 +28,20 @@ impl Time {
         self.moved.send_replace(());
     }
 
-    /// Waits until the clock shows this moment, or until as much time has passed as it was away
-    /// when last looked at: a clock that steps back makes nobody wait longer.
+    /// Waits until the clock shows this moment. When it steps back meanwhile, no longer than it
+    /// was away: nobody waits an hour more because of it.
     pub(crate) async fn until(&self, moment: Timestamp) {
         let mut moved = self.moved.subscribe();
         loop {
-            let left_ms = moment.ms_since(self.now());
+            let now = self.now();
+            let left_ms = moment.ms_since(now);
             if left_ms == 0 {
                 return;
             }
             tokio::select! {
-                () = pause(left_ms) => return,
+                () = pause(left_ms) => if self.now() < now {
+                    return;
+                },
                 _ = moved.changed() => {}
             }
         }

@@ -158,6 +158,7 @@ impl Truth {
                 worker: claim.worker.clone(),
                 progress: None,
                 cancelled: false,
+                in_process: claim.in_process,
                 written: Written { started: now, least_deadline: deadline, deadline },
                 least: None,
             };

@@ -23,9 +23,22 @@ impl Lease {
         self.written.least_deadline = self.written.least_deadline.min(self.deadline);
     }
 
+    /// Whoever held it is dead: the first group ends it, whatever the clock shows, and never as
+    /// timed out.
+    fn end_with_process(&mut self, now: Timestamp) {
+        let first_started = self.written.started.min(now);
+        let started = self.least.map_or(self.started, |(started, _)| started.min(self.started));
+        let over = Timestamp::from_ms(0);
+        self.least = (started != first_started).then_some((started.min(now), over));
+        (self.started, self.deadline, self.timeout_ms) = (first_started, over, None);
+    }
+
     /// After opening it is what was written, brought back within its length, and has some seconds
     /// at least. `may_step_back`: that the clock stepped back may be known beside this.
     fn reopen(&mut self, now: Timestamp, may_step_back: bool) {
+        if self.in_process {
+            return self.end_with_process(now);
+        }
         let grace = now.plus_ms(LEASE_GRACE_MS);
         let latest = now.plus_ms(self.lease_ms);
         let opened = |deadline: Timestamp| deadline.min(latest).max(grace);
