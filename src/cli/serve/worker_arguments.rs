@@ -40,7 +40,7 @@ pub(super) struct WorkerArguments {
         value_parser = value_parser!(u32).range(..CONCURRENCY_MAX)
     )]
     reserved: Option<u32>,
-    /// Push jobs to this URL by HTTP POST; those that no [[push]] table of the file takes.
+    /// Push jobs to this URL by HTTP POST; those that no `[[push]]` table of the file takes.
     #[arg(
         long,
         env = "WORKER_PUSH_URL",
