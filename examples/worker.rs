@@ -37,24 +37,27 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build()?;
     let running = worker.start();
 
-    let mut ids = Vec::new();
-    for to in ["ann@example.org", "nobody", "busy@example.org"] {
-        let payload = Payload::json(&Letter { to: to.to_owned() })?;
-        ids.push(queue.enqueue(NewJob::new("letter").payload(payload)).await?.id);
-    }
+    let letter = |to: &str| {
+        let payload = Payload::json(&Letter { to: to.to_owned() });
+        payload.map(|payload| NewJob::new("letter").payload(payload))
+    };
+    let sent = queue.enqueue(letter("ann@example.org")?).await?.id;
+    let put_off = queue.enqueue(letter("busy@example.org")?).await?.id;
+    queue.enqueue(letter("nobody")?).await?;
     // Not a letter: it is rejected, and the handler never sees it.
     queue.enqueue(NewJob::new("letter").payload(Payload::json(&7)?)).await?;
-    for _ in &ids {
+    for _ in 0..3 {
         letters.recv().await;
     }
 
     // No new jobs; what runs may end within the grace, the rest is given back.
     let stopped = running.stop(Duration::from_secs(10)).await;
     println!("{} were given back", stopped.given_back);
-    assert!(queue.job(ids[0]).await.is_err(), "a letter that was delivered is gone");
-    assert_eq!(queue.job(ids[2]).await?.state, JobState::Scheduled);
+    assert!(queue.job(sent).await.is_err(), "a letter that was delivered is gone");
+    assert_eq!(queue.job(put_off).await?.state, JobState::Scheduled);
     for dead in queue.dead_letters(DeadQuery::default()).await?.jobs {
-        println!("{} is dead: {}", dead.id, dead.errors[0].error);
+        let error = dead.errors.last().map_or("", |last| &last.error);
+        println!("{} is dead: {error}", dead.id);
     }
     Ok(queue.close().await?)
 }

@@ -138,7 +138,8 @@ impl WorkerBuilder {
     }
 
     /// Runs the jobs of every kind that has no handler of its own. Without it, only the kinds that
-    /// have one are claimed.
+    /// have one are claimed. While a handler of one kind has no [room](Handler::room), it gets
+    /// nothing: a claim names the kinds it wants, and can't leave one out.
     pub fn fallback(mut self, handler: impl Handler) -> Self {
         self.fallbacks.push(Arc::new(handler));
         self

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pulk::clock::ManualClock;
 use pulk::store::memory::MemoryStore;
-use pulk::worker::{RunningWorker, Worker, WorkerBuilder};
+use pulk::worker::{Handler, Job, Outcome, Running, RunningWorker, Worker, WorkerBuilder};
 use pulk::{Config, JobId, JobView, NewJob, Payload, Queue, Timestamp};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -60,11 +60,8 @@ impl Rig {
     /// on the disk when the second is started.
     pub async fn run(&self, builder: WorkerBuilder, job: NewJob) -> JobId {
         let (started, mut starts) = unbounded_channel();
-        let last = move |_: pulk::worker::Job| {
-            started.send(()).unwrap();
-            std::future::ready(())
-        };
-        let worker = untyped(builder.concurrency(1), "last", last).build().unwrap().start();
+        let builder = builder.handler("last", Last(started));
+        let worker = builder.concurrency(1).build().unwrap().start();
         let id = self.enqueue(job).await;
         self.enqueue(NewJob::new("last")).await;
         within(starts.recv()).await.unwrap();
@@ -73,23 +70,14 @@ impl Rig {
     }
 }
 
-/// A handler that leaves the payload as it is.
-fn untyped(
-    builder: WorkerBuilder,
-    kind: &str,
-    function: impl Fn(pulk::worker::Job) -> std::future::Ready<()> + Send + Sync + 'static,
-) -> WorkerBuilder {
-    struct Untyped<F>(F);
-    impl<F> pulk::worker::Handler for Untyped<F>
-    where
-        F: Fn(pulk::worker::Job) -> std::future::Ready<()> + Send + Sync + 'static,
-    {
-        fn run(&self, job: pulk::worker::Job) -> pulk::worker::Running {
-            let running = (self.0)(job);
-            Box::pin(async move { running.await.into() })
-        }
+/// Tells that a job was started, and is done with it, whatever it carries.
+struct Last(UnboundedSender<()>);
+
+impl Handler for Last {
+    fn run(&self, _: Job) -> Running {
+        self.0.send(()).unwrap();
+        Box::pin(std::future::ready(Outcome::Done))
     }
-    builder.handler(kind, Untyped(function))
 }
 
 /// What handlers tell of themselves.

@@ -99,7 +99,8 @@ async fn it_ends_when_its_queue_drains() {
     let rig = Rig::new().await;
     let worker = rig.worker().handle("mail", |_: Job<Value>| async {}).build().unwrap();
     let (ended, drained) = tokio::join!(within(worker.run()), rig.queue.drain());
-    (ended.unwrap(), drained.unwrap());
+    ended.unwrap();
+    drained.unwrap();
 }
 
 #[tokio::test]
