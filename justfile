@@ -42,6 +42,10 @@ examples:
 life:
     .ci/life
 
+# The examples of push targets, in Python and Node, as sidecars of a node.
+push:
+    .ci/push
+
 # Holds a node against its own /openapi.json with generated calls; needs Python and PyPI.
 schemathesis:
     .ci/schemathesis

@@ -13,6 +13,7 @@ mod jobs;
 mod log;
 mod mask;
 mod output;
+mod push_table;
 mod queues;
 mod schedules;
 mod serve;

@@ -5,6 +5,7 @@
 
 mod gauges;
 mod log;
+mod push;
 mod queues;
 mod schedules;
 
@@ -17,6 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{Event, Snapshot};
 
 pub use log::{log_event, wants_details};
+use push::PushSeries;
+pub use push::WorkerGauges;
 use queues::QueueSeries;
 use schedules::ScheduleSeries;
 
@@ -40,6 +43,7 @@ pub struct Metrics {
     commit_commands: Histogram,
     http_seconds: HistogramVec,
     rejected: IntCounterVec,
+    push: PushSeries,
 }
 
 impl Metrics {
@@ -90,6 +94,7 @@ impl Metrics {
                 &["reason"],
             ),
         )?;
+        let push = PushSeries::new(&registry)?;
         #[cfg(target_os = "linux")]
         registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
@@ -103,6 +108,7 @@ impl Metrics {
             commit_commands,
             http_seconds,
             rejected,
+            push,
         })
     }
 
@@ -132,12 +138,30 @@ impl Metrics {
         self.rejected.with_label_values(&[reason]).inc();
     }
 
+    /// Counts one request to a push target, which took so long.
+    pub fn pushed(&self, target: &str, outcome: &str, seconds: f64) {
+        self.push.pushed(target, outcome, seconds);
+    }
+
     /// Everything as Prometheus text, with the gauges of this snapshot.
     ///
     /// # Errors
     /// None that a caller could cause: only when a metric has no text form.
     pub fn encode(&self, snapshot: &Snapshot) -> Result<String> {
-        let gauges = gauges::families(snapshot, &self.store, &self.queues).map_err(wrong)?;
+        self.encode_with_worker(snapshot, None)
+    }
+
+    /// The same with the gauges of the node's own worker, if it has one.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_with_worker(
+        &self,
+        snapshot: &Snapshot,
+        worker: Option<&WorkerGauges>,
+    ) -> Result<String> {
+        let gauges = gauges::families(snapshot, &self.store, &self.queues, worker);
+        let gauges = gauges.map_err(wrong)?;
         let mut text = Vec::new();
         let encoder = TextEncoder::new();
         encoder.encode(&gauges, &mut text).map_err(wrong)?;

@@ -71,7 +71,9 @@ pub use edit::DeadEdit;
 pub use event::{Event, Happened, JobDetail};
 pub use explain::{CANDIDATES_MAX, Candidate, Next, NextJob, Skipped};
 pub use extend::{Extended, Released};
-pub use limits::{CONCURRENCY_MAX, Limited, Limits, RATE_JOBS_MAX, RATE_PER_MS_MAX, Rate};
+pub use limits::{
+    CONCURRENCY_MAX, CONCURRENCY_PER_KEY_MAX, Limited, Limits, RATE_JOBS_MAX, RATE_PER_MS_MAX, Rate,
+};
 pub use list::{JobPage, JobQuery};
 pub use purge::{Purge, Purged};
 pub use rates::Rates;

@@ -56,6 +56,7 @@ mod job;
 mod kinds;
 mod leases;
 mod outcome;
+pub mod push;
 mod running;
 mod slots;
 mod time;

@@ -133,7 +133,8 @@ fn limits(chance: &mut dyn Chance) -> Limits {
         per_ms: pick(chance, &[1, 700, 10_000, 60_000]),
         burst: few(chance),
     });
-    Limits { concurrency, rate }
+    let concurrency_per_key = some(chance, 3, few);
+    Limits { concurrency, rate, concurrency_per_key }
 }
 
 impl Known {

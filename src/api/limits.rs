@@ -17,7 +17,7 @@ use crate::queue::{Limited, Limits, Rate};
 /// Limit a queue.
 ///
 /// How many of its jobs may run at once, and how many may be started in a time. What is left out
-/// is not limited, so `{}` removes all. What runs already goes on. A queue of this name is made if
+/// is not limited, but for `concurrency_per_key`; `{}` removes all. What runs already goes on. A queue of this name is made if
 /// there is none. Limits survive restarts, and a restart gives no second burst.
 #[utoipa::path(
     put, path = "/v1/queues/{queue}/limits", operation_id = "set_limits", tag = "queues",
@@ -47,6 +47,9 @@ pub(super) struct LimitsRequest {
     concurrency: Option<u32>,
     /// How many may be started in a time; without it any number.
     rate: Option<RateRequest>,
+    /// At most so many of its jobs with the same `concurrency_key` run at once; one when left out.
+    #[schema(minimum = 1, maximum = 10_000)]
+    concurrency_per_key: Option<u32>,
 }
 
 /// How many jobs may be started in a time.
@@ -66,13 +69,14 @@ struct RateRequest {
 }
 
 impl From<LimitsRequest> for Limits {
-    fn from(LimitsRequest { concurrency, rate }: LimitsRequest) -> Self {
+    fn from(request: LimitsRequest) -> Self {
+        let LimitsRequest { concurrency, rate, concurrency_per_key } = request;
         let rate = rate.map(|RateRequest { jobs, per_ms, burst }| Rate {
             jobs,
             per_ms,
             burst: burst.unwrap_or(jobs),
         });
-        Limits { concurrency, rate }
+        Limits { concurrency, rate, concurrency_per_key }
     }
 }
 
@@ -88,6 +92,10 @@ pub(super) struct LimitsReply {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     rate: Option<RateReply>,
+    /// At most so many of its jobs with the same `concurrency_key` run at once; one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    concurrency_per_key: Option<u32>,
 }
 
 /// How many jobs may be started in a time.
@@ -115,9 +123,9 @@ pub(super) struct LimitedReply {
 }
 
 impl From<Limits> for LimitsReply {
-    fn from(Limits { concurrency, rate }: Limits) -> Self {
+    fn from(Limits { concurrency, rate, concurrency_per_key }: Limits) -> Self {
         let rate = rate.map(|Rate { jobs, per_ms, burst }| RateReply { jobs, per_ms, burst });
-        LimitsReply { concurrency, rate }
+        LimitsReply { concurrency, rate, concurrency_per_key }
     }
 }
 

@@ -208,7 +208,7 @@ mod tests {
         rates[Priority::Critical].started_per_s = 1.5;
         rates[Priority::Bulk].started_per_s = 2.0;
         let name = "a/b".to_owned();
-        let limits = Limits { concurrency: Some(3), rate: None };
+        let limits = Limits { concurrency: Some(3), ..Limits::default() };
         let limited = Some(Limited::Concurrency);
         let queue =
             QueueView { name, paused: false, limits, limited, counts, oldest_ready_at, rates };

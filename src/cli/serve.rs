@@ -1,6 +1,7 @@
 //! `pulk serve`: the settings of a node, from flags, the environment and a file.
 
 mod arguments;
+mod worker_arguments;
 
 use std::ffi::OsString;
 
@@ -13,7 +14,7 @@ use crate::config::{Config, StoreKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::priority::{PerPriority, Priority};
 use crate::retry::RetryPolicy;
-use crate::server::{self, ConnectionLimits, ServeOptions};
+use crate::server::{self, ConnectionLimits, ServeOptions, WorkerOptions};
 
 /// Runs a node; `matches` is what the program was given, but for the file.
 pub(super) fn run(command: &Command, given: &[OsString], matches: &ArgMatches) -> Result<()> {
@@ -21,11 +22,13 @@ pub(super) fn run(command: &Command, given: &[OsString], matches: &ArgMatches) -
     let arguments = ServeArguments::from_arg_matches(&matches)
         .map_err(|usage| Error::new(ErrorKind::Configuration, sentence(&usage.to_string())))?;
     arguments.refuse_contradictions(&settings)?;
+    let worker = arguments.worker.options(&settings)?;
+    worker.validate()?;
     if arguments.print_config {
         return output::print(&settings.to_toml());
     }
     log::start(&arguments.log, arguments.log_format)?;
-    let options = arguments.options();
+    let options = ServeOptions { worker, ..arguments.options() };
     options.config.validate()?;
     options.connections.validate()?;
     let runtime = server::runtime()?;
@@ -115,7 +118,8 @@ impl ServeArguments {
             read_timeout_ms: self.read_timeout_ms,
             idle_timeout_ms: self.idle_timeout_ms,
         };
-        ServeOptions { config, listen, shutdown_grace_ms, connections }
+        let worker = WorkerOptions::default();
+        ServeOptions { config, listen, shutdown_grace_ms, connections, worker }
     }
 }
 

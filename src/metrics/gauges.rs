@@ -3,6 +3,7 @@
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, Result};
 
+use super::push::{self, WorkerGauges};
 use super::queues::QueueSeries;
 use crate::clock::Timestamp;
 use crate::queue::{Limited, Limits, QueueView, Snapshot, StateCounts};
@@ -12,6 +13,7 @@ pub(super) fn families(
     snapshot: &Snapshot,
     store: &str,
     series: &QueueSeries,
+    worker: Option<&WorkerGauges>,
 ) -> Result<Vec<MetricFamily>> {
     let registry = Registry::new();
     let gauges = QueueGauges::new(&registry)?;
@@ -19,6 +21,9 @@ pub(super) fn families(
         gauges.add(&series.label(&queue.name), queue, snapshot.now);
     }
     set_store(&registry, snapshot)?;
+    if let Some(worker) = worker {
+        push::set(&registry, worker)?;
+    }
     let build_info = IntGaugeVec::new(
         Opts::new("pulk_build_info", "Always 1; the labels say what runs."),
         &["version", "store"],
@@ -132,7 +137,7 @@ impl QueueGauges {
 
     /// Limits of queues that share a label add up, as what they let through does.
     fn add_limits(&self, label: &str, queue: &QueueView) {
-        let Limits { concurrency, rate } = queue.limits;
+        let Limits { concurrency, rate, .. } = queue.limits;
         let reached = queue.limited.map(|limited| match limited {
             Limited::Concurrency => "concurrency",
             Limited::Rate { .. } => "rate",

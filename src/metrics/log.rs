@@ -117,5 +117,9 @@ fn log_limits(queue: &str, limits: &Limits) {
     let (concurrency, rate) = (limits.concurrency, limits.rate);
     let (jobs, per_ms) = (rate.map(|rate| rate.jobs), rate.map(|rate| rate.per_ms));
     let burst = rate.map(|rate| rate.burst);
-    info!(target: TARGET, queue, concurrency, jobs, per_ms, burst, "Queue limited");
+    let per_key = limits.concurrency_per_key;
+    info!(
+        target: TARGET, queue, concurrency, concurrency_per_key = per_key, jobs, per_ms, burst,
+        "Queue limited"
+    );
 }

@@ -38,7 +38,7 @@ fn view(name: &str) -> QueueView {
     oldest_ready_at[Priority::High] = Some(Timestamp::from_ms(8_500));
     let rates = PerPriority::default();
     let rate = Some(Rate { jobs: 5, per_ms: 2_000, burst: 7 });
-    let limits = Limits { concurrency: Some(3), rate };
+    let limits = Limits { concurrency: Some(3), rate, concurrency_per_key: Some(4) };
     let (name, limited) = (name.to_owned(), Some(Limited::Concurrency));
     QueueView { name, paused: true, limits, limited, counts, oldest_ready_at, rates }
 }

@@ -23,6 +23,8 @@ use crate::store::key;
 
 /// Most jobs of a queue that a limit lets run at once.
 pub const CONCURRENCY_MAX: u32 = 1_000_000;
+/// Most jobs of one `concurrency_key` that a limit lets run at once.
+pub const CONCURRENCY_PER_KEY_MAX: u32 = 10_000;
 /// Most jobs that a rate or its burst can name.
 pub const RATE_JOBS_MAX: u32 = 10_000;
 /// Longest time that a rate can name, in milliseconds: a day.
@@ -35,6 +37,9 @@ pub struct Limits {
     pub concurrency: Option<u32>,
     /// So often one of its jobs is started.
     pub rate: Option<Rate>,
+    /// At most so many of its jobs with the same `concurrency_key` run at once, 1 to 10,000; one
+    /// when it is left out. Jobs without such a key are not limited by it.
+    pub concurrency_per_key: Option<u32>,
 }
 
 /// How many jobs may be started in a time, and how many at once.
@@ -82,6 +87,8 @@ impl Limits {
             return Err(Error::invalid("concurrency", message));
         }
         validate_range("concurrency", self.concurrency, 1, CONCURRENCY_MAX)?;
+        let per_key = self.concurrency_per_key;
+        validate_range("concurrency_per_key", per_key, 1, CONCURRENCY_PER_KEY_MAX)?;
         let Some(rate) = self.rate else { return Ok(()) };
         if rate.jobs == 0 {
             let message = "0 would stop the queue; pause it instead, or leave the limit out";
@@ -103,6 +110,7 @@ impl Limits {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limiter {
     concurrency: Option<u32>,
+    concurrency_per_key: Option<u32>,
     bucket: Option<TokenBucket>,
     /// When there is a token again, while there is none.
     token_at: Option<Timestamp>,
@@ -129,7 +137,8 @@ impl Limiting {
 impl Limiter {
     fn limits(&self) -> Limits {
         let rate = self.bucket.map(|bucket| bucket.rate());
-        Limits { concurrency: self.concurrency, rate }
+        let Limiter { concurrency, concurrency_per_key, .. } = *self;
+        Limits { concurrency, rate, concurrency_per_key }
     }
 
     fn record(&self) -> LimitsRecord {
@@ -137,7 +146,8 @@ impl Limiter {
             let (Rate { jobs, per_ms, burst }, (units, as_of)) = (bucket.rate(), bucket.parts());
             RateRecord { jobs, per_ms, burst, units, as_of_ms: as_of.as_ms() }
         });
-        LimitsRecord { concurrency: self.concurrency, rate }
+        let Limiter { concurrency, concurrency_per_key, .. } = *self;
+        LimitsRecord { concurrency, rate, concurrency_per_key }
     }
 
     /// What was written; an error when nobody can have meant it.
@@ -146,7 +156,8 @@ impl Limiter {
             let rate = Rate { jobs, per_ms, burst };
             TokenBucket::from_parts(rate, units, Timestamp::from_ms(as_of_ms))
         });
-        let limiter = Limiter { concurrency: record.concurrency, bucket, token_at: None };
+        let LimitsRecord { concurrency, concurrency_per_key, .. } = *record;
+        let limiter = Limiter { concurrency, concurrency_per_key, bucket, token_at: None };
         match limiter.limits().validate() {
             Ok(()) => Ok(limiter),
             Err(_) => Err(DecodeError::Damaged("a limit in it is out of range")),
@@ -200,7 +211,8 @@ impl QueueState {
         if let Some(moment) = entry.limiter.take().and_then(|limiter| limiter.token_at) {
             self.limiting.next_tokens.remove(&(moment, id));
         }
-        let limiter = Limiter { concurrency: limits.concurrency, bucket, token_at: None };
+        let Limits { concurrency, concurrency_per_key, .. } = limits;
+        let limiter = Limiter { concurrency, concurrency_per_key, bucket, token_at: None };
         entry.limiter = (!limits.is_empty()).then(|| Box::new(limiter));
         self.limiting.dirty.insert(id);
         self.note_next_token(id, now);

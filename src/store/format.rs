@@ -353,6 +353,8 @@ pub(crate) struct LimitsRecord {
     /// Most of its jobs that run at once.
     pub(crate) concurrency: Option<u32>,
     pub(crate) rate: Option<RateRecord>,
+    /// Most of its jobs of one concurrency key that run at once; one when there is no number.
+    pub(crate) concurrency_per_key: Option<u32>,
 }
 
 /// How many jobs of a queue may be started in a time, and what is left of that.

@@ -148,9 +148,10 @@ pub async fn switch(node: &Http, name: &str, verb: &str) -> Result<QueueView> {
 }
 
 pub async fn set_limits(node: &Http, name: &str, limits: Limits) -> Result<QueueView> {
-    let Limits { concurrency, rate } = limits;
+    let Limits { concurrency, rate, concurrency_per_key } = limits;
     let rate = rate.map(|Rate { jobs, per_ms, burst }| RateCall { jobs, per_ms, burst });
-    let body = serde_json::to_string(&LimitsCall { concurrency, rate }).unwrap();
+    let call = LimitsCall { concurrency, rate, concurrency_per_key };
+    let body = serde_json::to_string(&call).unwrap();
     let path = format!("/v1/queues/{}/limits", escaped(name));
     read::<QueueReply>(&node.put(&path, body).await, 200).map(QueueReply::into_view)
 }
@@ -176,6 +177,8 @@ struct LimitsCall {
     concurrency: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<RateCall>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency_per_key: Option<u32>,
 }
 
 #[derive(Serialize)]

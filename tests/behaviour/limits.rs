@@ -8,11 +8,15 @@ use crate::harness::Harness;
 use crate::now;
 
 fn at_once(concurrency: u32) -> Limits {
-    Limits { concurrency: Some(concurrency), rate: None }
+    Limits { concurrency: Some(concurrency), ..Limits::default() }
+}
+
+fn per_key(concurrency_per_key: u32) -> Limits {
+    Limits { concurrency_per_key: Some(concurrency_per_key), ..Limits::default() }
 }
 
 fn rate(jobs: u32, per_ms: u64, burst: u32) -> Limits {
-    Limits { concurrency: None, rate: Some(Rate { jobs, per_ms, burst }) }
+    Limits { rate: Some(Rate { jobs, per_ms, burst }), ..Limits::default() }
 }
 
 pub async fn no_more_jobs_run_at_once_than_the_queue_lets(queue: &Harness) {
@@ -92,6 +96,8 @@ pub async fn a_limit_that_makes_no_sense_names_the_field(queue: &Harness) {
     for (limits, field) in [
         (at_once(0), "concurrency"),
         (at_once(1_000_001), "concurrency"),
+        (per_key(0), "concurrency_per_key"),
+        (per_key(10_001), "concurrency_per_key"),
         (rate(0, 1_000, 1), "rate.jobs"),
         (rate(1, 0, 1), "rate.per_ms"),
         (rate(1, 86_400_001, 1), "rate.per_ms"),

@@ -26,6 +26,7 @@ pub struct QueueReply {
 struct LimitsReply {
     concurrency: Option<u32>,
     rate: Option<RateReply>,
+    concurrency_per_key: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -42,9 +43,10 @@ struct LimitedReply {
 }
 
 impl From<LimitsReply> for Limits {
-    fn from(LimitsReply { concurrency, rate }: LimitsReply) -> Self {
+    fn from(reply: LimitsReply) -> Self {
+        let LimitsReply { concurrency, rate, concurrency_per_key } = reply;
         let rate = rate.map(|RateReply { jobs, per_ms, burst }| Rate { jobs, per_ms, burst });
-        Limits { concurrency, rate }
+        Limits { concurrency, rate, concurrency_per_key }
     }
 }
 

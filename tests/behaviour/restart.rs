@@ -171,7 +171,7 @@ pub async fn a_paused_queue_stays_paused(queue: &mut Harness) {
 
 pub async fn limits_stay_and_give_no_second_burst(queue: &mut Harness) {
     let rate = Some(Rate { jobs: 1, per_ms: 3_600_000, burst: 2 });
-    let limits = Limits { concurrency: Some(3), rate };
+    let limits = Limits { concurrency: Some(3), rate, concurrency_per_key: Some(4) };
     queue.set_limits("default", limits).await.unwrap();
     queue.enqueue_many(vec![NewJob::new("mail"); 9]).await.unwrap();
     queue.take("default").await;

@@ -93,7 +93,7 @@ pub async fn fill(queue: &Queue, life: &str) -> Vec<JobId> {
     queue.enqueue_many(vec![NewJob::new("idle").queue(name("paused")); 4]).await.unwrap();
     queue.pause(&name("paused")).await.unwrap();
     let rate = Some(Rate { jobs: 1, per_ms: DAY_MS, burst: 3 });
-    let limits = Limits { concurrency: Some(2), rate };
+    let limits = Limits { concurrency: Some(2), rate, concurrency_per_key: Some(4) };
     queue.set_limits(&name("paused"), limits).await.unwrap();
     results(queue, &name("results")).await
 }

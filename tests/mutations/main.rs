@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// What must have a mutation that it catches, as the words that name it in a command.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 13] = [
     "--test kill",
     "--test power_cut",
     "--test failing_disk",
@@ -32,6 +32,7 @@ const KINDS: [&str; 12] = [
     "--test golden",
     "--test simulation",
     "--test sled_rules",
+    "--test push",
     "--exact crash_recovery",
     "--exact queue_commands",
     "--exact http_request",
@@ -163,6 +164,8 @@ impl Copy {
         let mut shell = Command::new("bash");
         shell.args(["-c", command]).current_dir(&self.tree);
         shell.env("CARGO_TARGET_DIR", &self.target).env("CARGO_INCREMENTAL", "1");
+        // Nobody debugs these builds; each is as long again with it.
+        shell.env("CARGO_PROFILE_DEV_DEBUG", "0");
         // Set by the cargo that runs this test; the copy is another package.
         for (name, _) in std::env::vars() {
             if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST") {

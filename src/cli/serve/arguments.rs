@@ -9,6 +9,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, value_parser};
 
 use super::super::log::{self, LogFormat};
+use super::worker_arguments::WorkerArguments;
 use crate::config::{AGEING_MS_MAX, DEAD_AGE_MS_MAX, RESULT_TTL_MS_MAX, StoreKind};
 use crate::error::{Error, Result};
 use crate::job::{JobId, QueueId, limits};
@@ -335,6 +336,8 @@ pub(in crate::cli) struct ServeArguments {
         ignore_case = true
     )]
     pub(super) log_format: LogFormat,
+    #[command(flatten)]
+    pub(super) worker: WorkerArguments,
 }
 
 /// Priorities with commas between them, in any letter case.

@@ -27,11 +27,11 @@ fn start() -> Timestamp {
 }
 
 fn rate(jobs: u32, per_ms: u64, burst: u32) -> Limits {
-    Limits { concurrency: None, rate: Some(Rate { jobs, per_ms, burst }) }
+    Limits { rate: Some(Rate { jobs, per_ms, burst }), ..Limits::default() }
 }
 
 fn at_once(concurrency: u32) -> Limits {
-    Limits { concurrency: Some(concurrency), rate: None }
+    Limits { concurrency: Some(concurrency), ..Limits::default() }
 }
 
 impl Node {
@@ -225,8 +225,8 @@ fn limits_that_cannot_be_read_are_set_aside_and_those_of_no_queue_removed() {
     let key = key::queue(QueueId(1));
     let mut bytes = node.store.get(Tree::Limits, &key).unwrap().unwrap().to_vec();
     *bytes.last_mut().unwrap() ^= 1;
-    let never = LimitsRecord { concurrency: Some(0), rate: None };
-    let alone = LimitsRecord { concurrency: Some(1), rate: None };
+    let never = LimitsRecord { concurrency: Some(0), rate: None, concurrency_per_key: None };
+    let alone = LimitsRecord { concurrency: Some(1), ..never };
     let mut writes = WriteSet::default();
     writes.put(Tree::Limits, key, bytes.into());
     writes.put(Tree::Limits, key::queue(QueueId(77)), codec::encode(&alone));
@@ -248,6 +248,10 @@ fn a_limit_beyond_its_range_is_named() {
     assert!(at_once(1).validate().is_ok() && at_once(CONCURRENCY_MAX).validate().is_ok());
     assert_eq!(field(at_once(0)), "concurrency");
     assert_eq!(field(at_once(CONCURRENCY_MAX + 1)), "concurrency");
+    let per_key = |most| Limits { concurrency_per_key: Some(most), ..Limits::default() };
+    assert!(per_key(1).validate().is_ok() && per_key(CONCURRENCY_PER_KEY_MAX).validate().is_ok());
+    assert_eq!(field(per_key(0)), "concurrency_per_key");
+    assert_eq!(field(per_key(CONCURRENCY_PER_KEY_MAX + 1)), "concurrency_per_key");
     assert_eq!(field(rate(0, 1, 1)), "rate.jobs");
     assert_eq!(field(rate(RATE_JOBS_MAX + 1, 1, 1)), "rate.jobs");
     assert_eq!(field(rate(1, 0, 1)), "rate.per_ms");

@@ -225,8 +225,11 @@ fn what_few_jobs_have_keeps_its_bytes() {
 }
 
 #[test]
-fn limits_of_format_1_keep_their_bytes() {
-    golden(LimitsRecord { concurrency: Some(7), rate: None }, "010e6e551e55010700");
+fn limits_of_format_2_keep_their_bytes() {
+    golden(
+        LimitsRecord { concurrency: Some(7), rate: None, concurrency_per_key: None },
+        "010e6e551e55010700",
+    );
     let rate = RateRecord {
         jobs: 100,
         per_ms: 60_000,
@@ -234,7 +237,10 @@ fn limits_of_format_1_keep_their_bytes() {
         units: 600_000,
         as_of_ms: 1_800_000_000_000,
     };
-    golden(LimitsRecord { concurrency: None, rate: Some(rate) }, "");
+    golden(
+        LimitsRecord { concurrency: None, rate: Some(rate), concurrency_per_key: Some(300) },
+        "",
+    );
 }
 
 #[test]
