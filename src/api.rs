@@ -19,6 +19,7 @@ mod openapi;
 mod purge;
 mod queues;
 mod replays;
+mod scaling;
 mod settle;
 mod timed_body;
 
@@ -141,6 +142,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(replays::replay_many))
         .routes(routes!(replays::list))
         .routes(routes!(replays::show, replays::cancel))
+        .routes(routes!(scaling::show))
         .routes(routes!(health::whole))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
