@@ -45,6 +45,18 @@ life:
 schemathesis:
     .ci/schemathesis
 
+# What is deployed: manifests, alerts and dashboard are valid, and fit the program; needs PyPI.
+deploy-check:
+    .ci/deploy
+
+# The image is built, and runs as Kubernetes would run it; needs root, or sudo without a password.
+image:
+    .ci/image
+
+# Pods of a StatefulSet, as processes: restarted, killed, scaled to nothing and back.
+rehearsal:
+    cargo test --test rehearsal
+
 # Histories of badly behaved clients, clocks and disks, from so many seeds.
 simulation seeds="1000":
     PULK_SEEDS={{ seeds }} cargo test --test simulation
