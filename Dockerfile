@@ -10,7 +10,8 @@ FROM docker.io/library/rust:1.95-alpine AS build
 WORKDIR /pulk
 COPY . .
 # Alpine's libc is musl: what is built there is static. Without symbols it is a third as large.
-RUN CARGO_PROFILE_RELEASE_STRIP=symbols cargo build --release --locked --bin pulk \
+RUN CARGO_PROFILE_RELEASE_STRIP=symbols CARGO_PROFILE_RELEASE_DEBUG=false \
+    cargo build --release --locked --bin pulk \
     && cp target/release/pulk /pulk/pulk
 
 FROM scratch AS prebuilt
