@@ -24,6 +24,8 @@ FROM scratch
 COPY --from=binary --chmod=0755 /pulk/pulk /pulk
 # A number, so that Kubernetes sees that it is not root. The volume must belong to it, or to its group.
 USER 65532:65532
+# There are no certificates in it: for pushes to https URLs mount a file of those to trust, and name it
+# in SSL_CERT_FILE.
 # What must be writable, and nothing else.
 VOLUME /data
 ENV PULK_DATA_DIR=/data/queue

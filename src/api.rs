@@ -10,6 +10,7 @@ mod body;
 mod claim;
 mod dead;
 mod error;
+mod explain;
 mod health;
 mod job_reply;
 mod jobs;
@@ -20,6 +21,7 @@ mod purge;
 mod queues;
 mod replays;
 mod scaling;
+mod schedules;
 mod settle;
 mod timed_body;
 
@@ -36,6 +38,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::handle::Queue;
 use crate::metrics::Metrics;
+use crate::worker::push::TargetReport;
 pub(crate) use error::Problem;
 use openapi::alias;
 pub(crate) use timed_body::TimedBody;
@@ -51,6 +54,7 @@ struct Node {
     config: Config,
     clock: Arc<dyn Clock>,
     opened: OnceLock<Opened>,
+    worker: OnceLock<WorkerReporter>,
     draining: AtomicBool,
 }
 
@@ -58,6 +62,20 @@ struct Opened {
     queue: Queue,
     metrics: Arc<Metrics>,
 }
+
+/// What the node's own worker is doing.
+#[derive(Clone, Debug)]
+pub struct WorkerReport {
+    /// Jobs it may run at once.
+    pub concurrency: usize,
+    /// Jobs that run.
+    pub running: usize,
+    /// What it pushes to.
+    pub targets: Vec<TargetReport>,
+}
+
+/// Tells what the node's own worker is doing; never waits.
+pub type WorkerReporter = Box<dyn Fn() -> WorkerReport + Send + Sync>;
 
 /// Where a node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,14 +92,25 @@ impl ApiState {
     /// A node whose queue is being opened.
     #[must_use]
     pub fn starting(config: Config, clock: Arc<dyn Clock>) -> Self {
-        let (opened, draining) = (OnceLock::new(), AtomicBool::new(false));
-        ApiState(Arc::new(Node { config, clock, opened, draining }))
+        let (opened, worker) = (OnceLock::new(), OnceLock::new());
+        let draining = AtomicBool::new(false);
+        ApiState(Arc::new(Node { config, clock, opened, worker, draining }))
     }
 
     /// The queue is open: from now on calls reach it. Only the first queue counts.
     pub fn opened(&self, queue: Queue) {
         let metrics = queue.metrics();
         self.0.opened.get_or_init(|| Opened { queue, metrics });
+    }
+
+    /// The node has a worker of its own. Only the first counts.
+    pub fn works(&self, reporter: WorkerReporter) {
+        self.0.worker.get_or_init(|| reporter);
+    }
+
+    /// What the node's own worker is doing, if it has one.
+    fn worker(&self) -> Option<WorkerReport> {
+        self.0.worker.get().map(|reporter| reporter())
     }
 
     /// The node was asked to stop: it is not ready any more. The queue itself says what it still
@@ -143,6 +172,11 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(replays::list))
         .routes(routes!(replays::show, replays::cancel))
         .routes(routes!(scaling::show))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::put, schedules::show, schedules::remove))
+        .routes(routes!(schedules::run))
+        .routes(routes!(schedules::pause))
+        .routes(routes!(schedules::resume))
         .routes(routes!(health::whole))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))

@@ -13,7 +13,9 @@ mod jobs;
 mod log;
 mod mask;
 mod output;
+mod push_table;
 mod queues;
+mod schedules;
 mod serve;
 mod settings;
 mod show;
@@ -37,8 +39,8 @@ const EXIT_STORAGE: u8 = 74;
 const EXIT_LOCKED: u8 = 75;
 
 const MORE_HELP: &str = "\
-enqueue, stats, jobs, dead, queues and healthcheck speak to a running node: --url, or PULK_URL, or
-http://127.0.0.1:8080.
+enqueue, stats, jobs, dead, queues, schedules and healthcheck speak to a running node: --url, or
+PULK_URL, or http://127.0.0.1:8080.
 
 Exit codes:
    0  done
@@ -69,6 +71,8 @@ enum Command {
     Dead(dead::DeadArguments),
     /// Pause, resume and remove queues.
     Queues(queues::QueuesArguments),
+    /// List schedules, or run, pause, resume and remove one.
+    Schedules(schedules::SchedulesArguments),
     /// Check every invariant of a data directory that no node has open.
     Doctor(doctor::DoctorArguments),
     /// Ask a node whether it is ready; exit 0 if it is.
@@ -93,6 +97,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok((_, Command::Jobs(arguments))) => jobs::run(&arguments),
         Ok((_, Command::Dead(arguments))) => dead::run(&arguments),
         Ok((_, Command::Queues(arguments))) => queues::run(&arguments),
+        Ok((_, Command::Schedules(arguments))) => schedules::run(&arguments),
         Ok((_, Command::Doctor(arguments))) => doctor::run(&arguments),
         Ok((_, Command::Healthcheck(arguments))) => healthcheck::run(&arguments),
         Ok((_, Command::Completions(arguments))) => completions::run(&arguments, &command),

@@ -41,6 +41,10 @@ pub struct Config {
     pub scheduler_enabled: bool,
     /// The priorities that claims hand out; all of them by default.
     pub priorities: Vec<Priority>,
+    /// How long a job of each priority is ready before it counts one level up, in milliseconds;
+    /// then the limit of that level begins, up to critical, whose own is not used. 0: it never
+    /// counts as more.
+    pub ageing_ms: PerPriority<u64>,
     /// How often a job may fail, where it does not say so itself.
     pub max_attempts: PerPriority<u32>,
     /// How often a job may be interrupted, where it does not say so itself.
@@ -65,6 +69,8 @@ pub struct Config {
     pub dead_max_per_queue: u64,
 }
 
+/// The longest limit of ageing, in milliseconds: 10 years.
+pub const AGEING_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
 /// The longest time that a result may be kept, in milliseconds: 30 days.
 pub const RESULT_TTL_MS_MAX: u64 = 30 * 24 * 3_600_000;
 /// The longest age of dead letters that may be asked for, in milliseconds: 10 years.
@@ -99,6 +105,13 @@ impl Config {
             let (queues, most) = (self.max_queues, QueueId::MAX);
             return wrong(format!("max_queues: {queues} is out of range; use 1 to {most}"));
         }
+        for (priority, ageing_ms) in self.ageing_ms.iter() {
+            if *ageing_ms > AGEING_MS_MAX {
+                return wrong(format!(
+                    "ageing_ms of {priority}: {ageing_ms} is out of range; use 0 to {AGEING_MS_MAX}"
+                ));
+            }
+        }
         for (name, value, most) in [
             ("result_ttl_ms", self.result_ttl_ms, RESULT_TTL_MS_MAX),
             ("dead_max_age_ms", self.dead_max_age_ms, DEAD_AGE_MS_MAX),
@@ -121,6 +134,13 @@ impl Default for Config {
             shard: 0,
             scheduler_enabled: true,
             priorities: Priority::ALL.to_vec(),
+            ageing_ms: PerPriority::from_fn(|priority| match priority {
+                Priority::Critical => 0,
+                Priority::High => 60_000,
+                Priority::Default => 120_000,
+                Priority::Low => 300_000,
+                Priority::Bulk => 600_000,
+            }),
             max_attempts: PerPriority::from_fn(|priority| match priority {
                 Priority::Critical => 5,
                 _ => 3,

@@ -110,7 +110,7 @@ impl Engine {
                     return;
                 }
             };
-            match self.turn(first) {
+            match self.turn(|engine| engine.group(first)) {
                 Turn::Done => {}
                 Turn::Closed => return,
                 Turn::Failed(error) => {
@@ -126,7 +126,13 @@ impl Engine {
     /// One group of what is there, for an engine without a thread of its own; waits for nothing.
     pub(crate) fn turn_now(&mut self) -> Turn {
         let first = self.messages.try_recv().ok();
-        self.turn(first)
+        self.turn(|engine| engine.group(first))
+    }
+
+    /// The same, with no time passing before it: nothing comes due.
+    pub(crate) fn turn_untimed(&mut self) -> Turn {
+        let first = self.messages.try_recv().ok();
+        self.turn(|engine| engine.commands(first, engine.clock.now()))
     }
 
     /// When there is something to do without a message; the present moment or an earlier one
@@ -139,8 +145,8 @@ impl Engine {
     }
 
     /// One group, and the end of the store if that was asked for.
-    fn turn(&mut self, first: Option<Message>) -> Turn {
-        match catch_unwind(AssertUnwindSafe(|| self.group(first))) {
+    fn turn(&mut self, group: impl FnOnce(&mut Self) -> Result<Option<CloseReply>>) -> Turn {
+        match catch_unwind(AssertUnwindSafe(|| group(self))) {
             Ok(Ok(None)) => Turn::Done,
             Ok(Ok(Some(reply))) => {
                 let closed = self.close_store();
@@ -176,11 +182,16 @@ impl Engine {
 
     // ---- one group ----
 
-    /// Applies, commits, answers. Gives the reply of a close that was asked for.
+    /// What time does, then [`commands`](Self::commands).
     fn group(&mut self, first: Option<Message>) -> Result<Option<CloseReply>> {
         let now = self.clock.now();
         self.state.set_disk_room(self.store.disk_room_bytes()?);
         self.more_to_do = self.state.tick(&mut context(now, &mut self.random))?;
+        self.commands(first, now)
+    }
+
+    /// Applies, commits, answers. Gives the reply of a close that was asked for.
+    fn commands(&mut self, first: Option<Message>, now: Timestamp) -> Result<Option<CloseReply>> {
         self.apply_carried_over(now)?;
         let mut closing = None;
         let mut commands = 0;

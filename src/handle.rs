@@ -3,6 +3,7 @@
 
 mod dead_letters;
 mod operators;
+mod schedules;
 mod stepped;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,7 @@ pub struct Queue {
     link: Arc<Link>,
     draining: Arc<AtomicBool>,
     opened: Opened,
+    clock: Arc<dyn Clock>,
 }
 
 /// What was found at opening.
@@ -113,15 +115,21 @@ impl Queue {
         let opened = Opened { ready_jobs: state.ready_jobs(), at: now };
         let (messages, inbox) = mpsc::channel();
         let link = Arc::new(Link { failure: watch::Sender::new(None), metrics });
-        let engine = Engine::new(state, store, clock, random, inbox, link.clone());
+        let engine = Engine::new(state, store, clock.clone(), random, inbox, link.clone());
         let budget = Arc::new(Semaphore::new(COMMANDS_BYTES_MAX));
-        Ok((Queue { messages, budget, link, draining: Arc::default(), opened }, engine))
+        let draining = Arc::default();
+        Ok((Queue { messages, budget, link, draining, opened, clock }, engine))
     }
 
     /// What was found at opening.
     #[must_use]
     pub fn opened(&self) -> Opened {
         self.opened
+    }
+
+    /// The clock that the queue goes by.
+    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone()
     }
 
     // ---- producers ----

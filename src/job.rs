@@ -17,6 +17,7 @@
 mod counts;
 mod id;
 mod new_job;
+mod schedule;
 mod state;
 mod unique;
 mod view;
@@ -25,6 +26,7 @@ pub use counts::StateCounts;
 pub use id::{JobId, QueueId};
 pub(crate) use new_job::validate_range;
 pub use new_job::{NewJob, Payload, RunAt, limits};
+pub use schedule::{CatchUp, NewSchedule, SCHEDULE_HEADER, SCHEDULED_AT_HEADER};
 pub use state::{JobState, Move};
 pub(crate) use unique::validate_idempotency_key;
 pub use unique::{OnConflict, Unique};

@@ -40,6 +40,7 @@
 //! | 3 | [`queue`] | the queue as a deterministic state machine, a file per command |
 //! | 4 | `engine` [`metrics`] [`handle`] | the one writer, what it counts, the async way in |
 //! | 5 | [`api`] | HTTP: reads a request, asks the queue, writes the answer |
+//! | 5 | [`worker`] | runs jobs in this process |
 //! | 6 | [`server`] | a node from start to stop; knows every part |
 //! | 7 | [`cli`] | arguments in, a sentence and an exit code out |
 
@@ -59,6 +60,7 @@ pub mod queue;
 pub mod retry;
 pub mod server;
 pub mod store;
+pub mod worker;
 
 pub use clock::Timestamp;
 pub use config::{Config, StoreKind};
@@ -67,3 +69,4 @@ pub use handle::Queue;
 pub use job::{JobId, JobState, JobView, NewJob, Payload, RunAt};
 pub use lease::LeaseToken;
 pub use priority::Priority;
+pub use worker::Worker;

@@ -5,7 +5,9 @@
 
 mod gauges;
 mod log;
+mod push;
 mod queues;
+mod schedules;
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -16,7 +18,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::queue::{Event, Snapshot};
 
 pub use log::{log_event, wants_details};
+use push::PushSeries;
+pub use push::WorkerGauges;
 use queues::QueueSeries;
+use schedules::ScheduleSeries;
 
 /// Bounds of a commit's duration, in seconds: from memory to a struggling network disk.
 const COMMIT_SECONDS: [f64; 12] =
@@ -33,10 +38,12 @@ pub struct Metrics {
     store: String,
     registry: Registry,
     queues: QueueSeries,
+    schedules: ScheduleSeries,
     commit_seconds: Histogram,
     commit_commands: Histogram,
     http_seconds: HistogramVec,
     rejected: IntCounterVec,
+    push: PushSeries,
 }
 
 impl Metrics {
@@ -48,6 +55,7 @@ impl Metrics {
     pub fn new(store: &str, queues_max: usize) -> Result<Metrics> {
         let registry = Registry::new();
         let queues = QueueSeries::new(&registry, queues_max)?;
+        let schedules = ScheduleSeries::new(&registry)?;
         let commit_seconds = registered(
             &registry,
             Histogram::with_opts(
@@ -86,6 +94,7 @@ impl Metrics {
                 &["reason"],
             ),
         )?;
+        let push = PushSeries::new(&registry)?;
         #[cfg(target_os = "linux")]
         registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
@@ -94,16 +103,19 @@ impl Metrics {
             store: store.to_owned(),
             registry,
             queues,
+            schedules,
             commit_seconds,
             commit_commands,
             http_seconds,
             rejected,
+            push,
         })
     }
 
     /// Counts something that happened and is on the disk.
     pub fn observe(&self, event: &Event) {
         self.queues.observe(event);
+        self.schedules.observe(&event.what);
     }
 
     /// Counts one commit: how long it took and how many commands shared it.
@@ -126,12 +138,30 @@ impl Metrics {
         self.rejected.with_label_values(&[reason]).inc();
     }
 
+    /// Counts one request to a push target, which took so long.
+    pub fn pushed(&self, target: &str, outcome: &str, seconds: f64) {
+        self.push.pushed(target, outcome, seconds);
+    }
+
     /// Everything as Prometheus text, with the gauges of this snapshot.
     ///
     /// # Errors
     /// None that a caller could cause: only when a metric has no text form.
     pub fn encode(&self, snapshot: &Snapshot) -> Result<String> {
-        let gauges = gauges::families(snapshot, &self.store, &self.queues).map_err(wrong)?;
+        self.encode_with_worker(snapshot, None)
+    }
+
+    /// The same with the gauges of the node's own worker, if it has one.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_with_worker(
+        &self,
+        snapshot: &Snapshot,
+        worker: Option<&WorkerGauges>,
+    ) -> Result<String> {
+        let gauges = gauges::families(snapshot, &self.store, &self.queues, worker);
+        let gauges = gauges.map_err(wrong)?;
         let mut text = Vec::new();
         let encoder = TextEncoder::new();
         encoder.encode(&gauges, &mut text).map_err(wrong)?;

@@ -48,6 +48,12 @@ impl Priority {
         Priority::ALL.get(usize::from(number)).copied()
     }
 
+    /// The next more urgent one; `None` above critical.
+    #[must_use]
+    pub(crate) fn one_up(self) -> Option<Priority> {
+        self.number().checked_sub(1).and_then(Priority::from_number)
+    }
+
     /// The lower-case name used in JSON, in metric labels and on the command line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -4,6 +4,7 @@
 //! and a source of chance) to its outcome. It reads through the [`draft`] and leaves its writes
 //! there; nothing here knows of threads, clocks, sockets or files.
 
+pub(crate) mod ageing;
 pub(crate) mod cancel;
 pub(crate) mod capacity;
 pub(crate) mod census;
@@ -17,7 +18,9 @@ pub(crate) mod edit;
 pub(crate) mod enqueue;
 pub(crate) mod event;
 pub(crate) mod expire;
+pub(crate) mod explain;
 pub(crate) mod extend;
+pub(crate) mod heads;
 pub(crate) mod idempotency;
 pub(crate) mod inspect;
 #[cfg(test)]
@@ -32,6 +35,8 @@ pub(crate) mod merge;
 mod model;
 pub(crate) mod pace;
 pub(crate) mod pause;
+pub(crate) mod payload;
+pub(crate) mod pick;
 pub(crate) mod plan;
 pub(crate) mod purge;
 pub(crate) mod rates;
@@ -43,6 +48,7 @@ pub(crate) mod replay;
 pub(crate) mod replays;
 pub(crate) mod result;
 pub(crate) mod retention;
+pub(crate) mod schedules;
 pub(crate) mod settle;
 pub(crate) mod state;
 pub(crate) mod tick;
@@ -61,6 +67,7 @@ pub use dead::{DeadPage, DeadQuery, PAGE_MAX};
 pub use dead_walk::{DEAD_IDS_MAX, DeadChoice, DeadFilter};
 pub use edit::DeadEdit;
 pub use event::{Event, Happened, JobDetail};
+pub use explain::{CANDIDATES_MAX, Candidate, Next, NextJob, Skipped};
 pub use extend::{Extended, Released};
 pub use list::{JobPage, JobQuery};
 pub use purge::{Purge, Purged};
@@ -73,5 +80,8 @@ pub use replays::{
 };
 pub use result::Ack;
 pub use retention::{DeadPurged, PurgeDead};
+pub use schedules::slots::LocalTime;
+pub use schedules::view::{LastRun, SchedulePage, SchedulePut, ScheduleQuery, ScheduleView};
+pub use schedules::{SCHEDULE_PAGE_MAX, SCHEDULES_MAX, Skipping};
 pub use settle::{Failed, Failure, SETTLE_MAX, Settle, SettleOutcome};
 pub use view::{QueueView, Snapshot};

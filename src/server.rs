@@ -1,9 +1,10 @@
 //! A node from start to stop: the only file that knows every part. Its connections are in the
 //! modules below it.
 //!
-//! Start: check the configuration, bind the address, answer probes, open the queue, serve.
-//! Stop, at SIGTERM or SIGINT: not ready, long polls answered, no new connections, idle ones
-//! closed, requests finished within the grace time, store closed. A second signal ends the process
+//! Start: check the configuration, bind the address, answer probes, open the queue, serve, begin to
+//! push. Stop, at SIGTERM or SIGINT: not ready, long polls answered, own jobs finished or given
+//! back; no new connections, idle ones closed, requests finished, all within the grace time; store
+//! closed. A second signal ends the process
 //! at once.
 //!
 //! # Failure handling
@@ -16,6 +17,7 @@ mod connections;
 mod limits;
 mod requests;
 mod socket;
+mod worker;
 
 use std::io;
 use std::net::SocketAddr;
@@ -34,12 +36,18 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Queue;
+use crate::worker::push::Push;
 
 pub use accept::serve_router;
 pub use limits::ConnectionLimits;
+use worker::NodeWorker;
+pub use worker::WorkerOptions;
 
 /// How long requests may take to learn that the engine has failed.
 const FAILURE_GRACE: Duration = Duration::from_secs(1);
+/// What of the grace time is left to requests when own jobs take all the rest: a tenth, at most
+/// this.
+const FINISHING_MAX: Duration = Duration::from_secs(1);
 /// The exit code after a second signal.
 const EXIT_INTERRUPTED: i32 = 1;
 
@@ -54,6 +62,8 @@ pub struct ServeOptions {
     pub shutdown_grace_ms: u64,
     /// How many connections, and how long to wait for each.
     pub connections: ConnectionLimits,
+    /// The node's own worker.
+    pub worker: WorkerOptions,
 }
 
 /// The threads that serve requests: one for each processor.
@@ -74,10 +84,13 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 pub async fn serve(options: ServeOptions) -> Result<()> {
     options.config.validate()?;
     options.connections.validate()?;
+    options.worker.validate()?;
+    let clock = Arc::new(SystemClock);
+    let push = Push::new(options.worker.push.clone(), clock.clone())?;
     let limits = options.connections.fitted(accept::REFUSALS_MAX);
     let listener = bind(&options.listen).await?;
     let mut signals = Signals::listen()?;
-    let api = ApiState::starting(options.config.clone(), Arc::new(SystemClock));
+    let api = ApiState::starting(options.config.clone(), clock);
     let http = HttpServer::start(listener, api.clone(), limits)?;
     let (queue, found) = tokio::select! {
         opened = open(&options.config) => opened?,
@@ -87,6 +100,7 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
         }
     };
     api.opened(queue.clone());
+    let worker = work(&options, &queue, push, &api)?;
     found.log(&options.config, http.address);
     tokio::select! {
         () = signals.next() => {}
@@ -97,7 +111,24 @@ pub async fn serve(options: ServeOptions) -> Result<()> {
         }
     }
     tokio::spawn(signals.exit_at_next());
-    stop(&api, &queue, http, Duration::from_millis(options.shutdown_grace_ms)).await
+    let grace = Duration::from_millis(options.shutdown_grace_ms);
+    stop(&api, &queue, worker.as_deref(), http, grace).await
+}
+
+/// Starts the node's own worker, if there is something for it to do.
+fn work(
+    options: &ServeOptions,
+    queue: &Queue,
+    push: Push,
+    api: &ApiState,
+) -> Result<Option<Arc<NodeWorker>>> {
+    if options.worker.push.targets.is_empty() || !options.config.scheduler_enabled {
+        return Ok(None);
+    }
+    let worker = Arc::new(NodeWorker::start(&options.worker, &options.config, queue, push)?);
+    let told = worker.clone();
+    api.works(Box::new(move || told.report()));
+    Ok(Some(worker))
 }
 
 async fn bind(listen: &str) -> Result<TcpListener> {
@@ -152,16 +183,32 @@ async fn open(config: &Config) -> Result<(Queue, Found)> {
     Ok((queue, Found { jobs_waiting, opening_ms }))
 }
 
-/// Not ready, waiting claims answered, requests finished, store closed: in this order.
-async fn stop(api: &ApiState, queue: &Queue, http: HttpServer, grace: Duration) -> Result<()> {
+/// Not ready, waiting claims answered, own jobs finished, requests finished, store closed: in this
+/// order. Connections are taken while own jobs are finished, so that others can still ack theirs.
+async fn stop(
+    api: &ApiState,
+    queue: &Queue,
+    worker: Option<&NodeWorker>,
+    http: HttpServer,
+    grace: Duration,
+) -> Result<()> {
     info!(grace_ms = grace.as_millis() as u64, "Draining");
     api.draining();
     let deadline = time::Instant::now() + grace;
-    match timeout_at(deadline, queue.drain()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!(%error, "Waiting claims could not be answered"),
-        Err(_) => warn!("Waiting claims were not answered within the grace time"),
-    }
+    let own_jobs = async {
+        if let Some(worker) = worker {
+            worker.stop(grace - (grace / 10).min(FINISHING_MAX)).await;
+        }
+    };
+    let drain = async {
+        match timeout_at(deadline, queue.drain()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "Waiting claims could not be answered"),
+            Err(_) => warn!("Waiting claims were not answered within the grace time"),
+        }
+    };
+    // The worker is told first: of a drain alone it would think that the queue ends at once.
+    tokio::join!(biased; own_jobs, drain);
     if http.finish(deadline).await {
         info!("All requests are finished");
     } else {

@@ -71,11 +71,13 @@ pub enum Tree {
     Results,
     /// Replays of many dead letters: those that run, and the last that ended.
     Replays,
+    /// Schedules: what each is, and how far it has come.
+    Schedules,
 }
 
 impl Tree {
     /// All trees.
-    pub const ALL: [Tree; 17] = [
+    pub const ALL: [Tree; 18] = [
         Tree::Meta,
         Tree::Queues,
         Tree::Ready(Priority::Critical),
@@ -93,6 +95,7 @@ impl Tree {
         Tree::Expiry,
         Tree::Results,
         Tree::Replays,
+        Tree::Schedules,
     ];
 
     /// The number of the tree in the journal: its place in [`Tree::ALL`], which never changes.
@@ -128,6 +131,7 @@ impl Tree {
             Tree::Expiry => "expiry",
             Tree::Results => "results",
             Tree::Replays => "replays",
+            Tree::Schedules => "schedules",
         }
     }
 }

@@ -15,7 +15,7 @@ use node::{Http, Node};
 use serde_json::{Value, json};
 
 /// Name, kind and labels of each metric.
-const METRICS: [(&str, &str, &[&str]); 29] = [
+const METRICS: [(&str, &str, &[&str]); 37] = [
     ("pulk_build_info", "gauge", &["store", "version"]),
     ("pulk_commit_commands", "histogram", &[]),
     ("pulk_commit_seconds", "histogram", &[]),
@@ -36,12 +36,20 @@ const METRICS: [(&str, &str, &[&str]); 29] = [
     ("pulk_jobs_running", "gauge", &["queue"]),
     ("pulk_jobs_scheduled", "gauge", &["queue"]),
     ("pulk_jobs_started_total", "counter", &["priority", "queue"]),
+    ("pulk_push_breaker_open", "gauge", &["target"]),
+    ("pulk_push_duration_seconds", "histogram", &["target"]),
+    ("pulk_push_requests_total", "counter", &["outcome", "target"]),
     ("pulk_queue_depth", "gauge", &["priority", "queue"]),
     ("pulk_queue_oldest_age_seconds", "gauge", &["priority", "queue"]),
     ("pulk_queue_paused", "gauge", &["queue"]),
     ("pulk_records_damaged_total", "counter", &[]),
+    ("pulk_schedule_late_seconds", "histogram", &[]),
+    ("pulk_schedule_runs_total", "counter", &["schedule"]),
+    ("pulk_schedule_skipped_total", "counter", &["reason", "schedule"]),
+    ("pulk_schedules", "gauge", &[]),
     ("pulk_store_disk_bytes", "gauge", &[]),
     ("pulk_store_live_bytes", "gauge", &[]),
+    ("pulk_worker_slots", "gauge", &["state"]),
     ("process_cpu_seconds_total", "counter", &[]),
     ("process_open_fds", "gauge", &[]),
     ("process_resident_memory_bytes", "gauge", &[]),
@@ -96,13 +104,24 @@ async fn post(http: &Http, path: &str, body: Value) -> Value {
 
 #[tokio::test]
 async fn every_metric_is_there_with_its_labels_help_and_unit() {
-    let node = Node::start_with(["--store", "memory"]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pulk.toml");
+    std::fs::write(&file, "[[push]]\nurl = 'http://127.0.0.1:1/'\nkinds = ['pushed']").unwrap();
+    let node = Node::start_with(["--store", "memory", "--config", file.to_str().unwrap()]).await;
     let http = &node.http;
+    post(http, "/v1/jobs", json!({"kind": "pushed"})).await;
+    let pushed =
+        async { while !http.get("/metrics").await.text().contains("pulk_push_requests_total{") {} };
+    node::within("a push", pushed).await;
     post(http, "/v1/jobs", json!({"kind": "k"})).await;
     post(http, "/v1/jobs", json!({"kind": "k", "priority": "no"})).await;
-    let token = post(http, "/v1/claim", json!({})).await["jobs"][0]["lease"]["token"].take();
+    let token =
+        post(http, "/v1/claim", json!({"kinds": ["k"]})).await["jobs"][0]["lease"]["token"].take();
     let id = token.as_str().unwrap().split('-').next().unwrap().to_owned();
     post(http, &format!("/v1/jobs/{id}/ack"), json!({"token": token})).await;
+    let schedule = json!({"cron": "@yearly", "job": {"kind": "k"}}).to_string();
+    let put = http.call(reqwest::Method::PUT, "/v1/schedules/s", schedule).await.unwrap();
+    assert_eq!(put.status, 201);
     let text = http.get("/q/metrics").await.text();
     assert_eq!(http.get("/metrics").await.status, 200);
     let metrics = scraped(&text);

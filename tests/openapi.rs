@@ -89,7 +89,7 @@ async fn every_call_in_it_is_served_and_no_other() {
             .filter(|(its_path, ..)| *its_path == path)
             .map(|(_, method, _)| method.to_uppercase())
             .collect();
-        let url = path.replace("{id}", ID).replace("{queue}", "nobody");
+        let url = path.replace("{id}", ID).replace("{queue}", "nobody").replace("{name}", "none");
         assert!(!url.contains('{'), "{path}: give a value for its parameter");
         for method in all {
             let answer = node.http.call(Method::from_bytes(method.as_bytes()).unwrap(), &url, "{}");
@@ -229,6 +229,15 @@ async fn its_limits_are_those_of_the_code() {
         ("JobRequest/properties/max_interruptions/maximum", limits::INTERRUPTIONS_MAX.into()),
         ("JobRequest/properties/timeout_ms/maximum", limits::TIMEOUT_MS_MAX),
         ("JobRequest/properties/delay_ms/maximum", limits::DELAY_MS_MAX),
+        ("ScheduleJobRequest/properties/kind/maxLength", limits::NAME_BYTES_MAX as u64),
+        ("ScheduleJobRequest/properties/queue/maxLength", limits::NAME_BYTES_MAX as u64),
+        ("ScheduleJobRequest/properties/max_attempts/maximum", limits::ATTEMPTS_MAX.into()),
+        (
+            "ScheduleJobRequest/properties/max_interruptions/maximum",
+            limits::INTERRUPTIONS_MAX.into(),
+        ),
+        ("ScheduleJobRequest/properties/timeout_ms/maximum", limits::TIMEOUT_MS_MAX),
+        ("ScheduleJobRequest/properties/expires_in_ms/maximum", limits::DELAY_MS_MAX),
         ("BatchRequest/properties/jobs/maxItems", limits::BATCH_JOBS_MAX as u64),
         ("RetryRequest/properties/base_ms/maximum", RetryPolicy::DELAY_MS_MAX),
         ("RetryRequest/properties/max_ms/maximum", RetryPolicy::DELAY_MS_MAX),

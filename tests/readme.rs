@@ -207,11 +207,15 @@ fn the_keys_and_defaults_in_the_readme_are_those_of_the_program() {
         let (setting, source) = line.split_once(" # ").unwrap();
         let (key, value) = setting.split_once(" = ").unwrap();
         let default = match (key, source) {
-            ("priorities", _) => "all",
-            (_, "default") => value.trim_matches('"'),
-            _ => "as default",
+            ("priorities", _) => "all".to_owned(),
+            ("concurrency", _) => "2 × cores".to_owned(),
+            ("reserved", _) => "a quarter".to_owned(),
+            (_, "default") if value == "\"\"" => "none".to_owned(),
+            // A list is printed as TOML has it, and told as a variable takes it.
+            (_, "default") => value.replace(['[', ']', '"', ' '], ""),
+            _ => "as default".to_owned(),
         };
-        known.push([format!("--{}", key.replace('_', "-")), key.into(), default.into()]);
+        known.push([format!("--{}", key.replace('_', "-")), key.into(), default]);
     }
     let told = settings_told().into_iter().map(|[_, flag, key, default]| [flag, key, default]);
     let told: Vec<_> = told.filter(|[_, key, _]| key != "–").collect();

@@ -10,7 +10,7 @@ use pulk::clock::ManualClock;
 use pulk::handle::{Stepped, Stepper};
 use pulk::queue::Claim;
 use pulk::store::memory::MemoryStore;
-use pulk::{Config, ErrorKind, NewJob, Queue, RunAt, StoreKind, Timestamp};
+use pulk::{Config, ErrorKind, JobState, NewJob, Queue, RunAt, StoreKind, Timestamp};
 
 struct Trial {
     store: MemoryStore,
@@ -74,6 +74,25 @@ fn what_is_due_is_told_and_done_by_a_step() {
     assert!(poll(claim.as_mut()).is_pending());
     trial.stepper.step();
     assert_eq!(answer(claim).unwrap().jobs.len(), 1);
+}
+
+#[test]
+fn a_step_without_time_answers_and_lets_nothing_come_due() {
+    let mut trial = new();
+    let mut delayed = pin!(trial.queue.enqueue(NewJob::new("mail").run_at(RunAt::DelayMs(500))));
+    assert!(poll(delayed.as_mut()).is_pending());
+    trial.stepper.step();
+    let id = answer(delayed).unwrap().id;
+    trial.clock.advance_ms(500);
+    let before = trial.store.commits();
+    let mut look = |step: fn(&mut Stepper) -> Stepped| {
+        let mut job = pin!(trial.queue.job(id));
+        assert!(poll(job.as_mut()).is_pending());
+        assert_eq!(step(&mut trial.stepper), Stepped::Done);
+        (answer(job).unwrap().state, trial.store.commits() - before)
+    };
+    assert_eq!(look(Stepper::step_untimed), (JobState::Scheduled, 0));
+    assert_eq!(look(Stepper::step), (JobState::Ready, 1));
 }
 
 #[test]

@@ -18,7 +18,7 @@ const LADDER: [&[&str]; 8] = [
     &["store"],
     &["queue"],
     &["engine", "metrics", "handle"],
-    &["api"],
+    &["api", "worker"],
     &["server"],
     &["cli"],
 ];

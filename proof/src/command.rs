@@ -4,11 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use pulk::job::{Enqueued, Found};
+use pulk::job::{Enqueued, Found, NewSchedule};
 use pulk::queue::{
     Cancelled, Claim, Claimed, DeadEdit, DeadPage, DeadPurged, DeadQuery, Extended, Failed,
-    Failure, JobPage, JobQuery, ManyReplayed, Purge, PurgeDead, Purged, QueueView, Released,
-    ReplayMany, ReplayView, Settle, SettleOutcome, Snapshot,
+    Failure, JobPage, JobQuery, ManyReplayed, Next, Purge, PurgeDead, Purged, QueueView, Released,
+    ReplayMany, ReplayView, SchedulePage, SchedulePut, ScheduleQuery, ScheduleView, Settle,
+    SettleOutcome, Snapshot,
 };
 use pulk::{JobId, JobView, LeaseToken, NewJob, Queue};
 
@@ -73,6 +74,22 @@ pub enum Command {
     ReplayStatus(u64),
     /// End one of them.
     CancelReplay(u64),
+    /// What the next claim gets.
+    ExplainNext,
+    /// Make or replace a schedule.
+    PutSchedule(String, Box<NewSchedule>),
+    /// A schedule.
+    Schedule(String),
+    /// A page of them.
+    Schedules(ScheduleQuery),
+    /// Remove a schedule.
+    RemoveSchedule(String),
+    /// Let it make no jobs.
+    PauseSchedule(String),
+    /// Let it make them again.
+    ResumeSchedule(String),
+    /// Make one now.
+    RunSchedule(String),
     /// The whole, for metrics.
     Snapshot,
     /// What time does.
@@ -106,6 +123,10 @@ pub enum Answer {
     ManyReplayed(ManyReplayed),
     Replays(Vec<ReplayView>),
     Replay(ReplayView),
+    Next(Box<Next>),
+    SchedulePut(Box<SchedulePut>),
+    Schedule(Box<ScheduleView>),
+    Schedules(SchedulePage),
     Snapshot(Box<Snapshot>),
 }
 
@@ -174,8 +195,30 @@ impl Command {
             Command::Replays => queue.replays().await.map(Answer::Replays),
             Command::ReplayStatus(id) => queue.replay_status(id).await.map(Answer::Replay),
             Command::CancelReplay(id) => queue.cancel_replay(id).await.map(Answer::Replay),
+            Command::ExplainNext => {
+                queue.explain_next().await.map(|(_, next)| Answer::Next(Box::new(next)))
+            }
             Command::Snapshot => {
                 queue.snapshot().await.map(|whole| Answer::Snapshot(Box::new(whole)))
+            }
+            of_schedules => of_schedules.run_of_schedules(queue).await,
+        }
+    }
+
+    async fn run_of_schedules(self, queue: &Queue) -> Told {
+        let one = |view: ScheduleView| Answer::Schedule(Box::new(view));
+        match self {
+            Command::PutSchedule(name, schedule) => {
+                let put = queue.put_schedule(&name, *schedule).await;
+                put.map(|put| Answer::SchedulePut(Box::new(put)))
+            }
+            Command::Schedule(name) => queue.schedule(&name).await.map(one),
+            Command::Schedules(query) => queue.schedules(query).await.map(Answer::Schedules),
+            Command::RemoveSchedule(name) => queue.remove_schedule(&name).await.map(done),
+            Command::PauseSchedule(name) => queue.pause_schedule(&name).await.map(one),
+            Command::ResumeSchedule(name) => queue.resume_schedule(&name).await.map(one),
+            Command::RunSchedule(name) => {
+                queue.run_schedule(&name).await.map(|job| Answer::Enqueued(vec![job]))
             }
             _ => Ok(Answer::Done),
         }
@@ -214,6 +257,14 @@ impl Command {
             Command::Replays => "replays",
             Command::ReplayStatus(_) => "replay_status",
             Command::CancelReplay(_) => "cancel_replay",
+            Command::ExplainNext => "explain_next",
+            Command::PutSchedule(..) => "put_schedule",
+            Command::Schedule(_) => "schedule",
+            Command::Schedules(_) => "schedules",
+            Command::RemoveSchedule(_) => "remove_schedule",
+            Command::PauseSchedule(_) => "pause_schedule",
+            Command::ResumeSchedule(_) => "resume_schedule",
+            Command::RunSchedule(_) => "run_schedule",
             Command::Snapshot => "snapshot",
             Command::Tick => "tick",
             Command::Drain => "drain",
@@ -228,7 +279,8 @@ impl Command {
             Command::Enqueue(_)
             | Command::EnqueueMany(_)
             | Command::Replay(_)
-            | Command::ReplayMany(_) => true,
+            | Command::ReplayMany(_)
+            | Command::RunSchedule(_) => true,
             Command::Claim(claim) => claim.settle.is_empty(),
             _ => false,
         }

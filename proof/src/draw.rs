@@ -1,5 +1,7 @@
 //! Draws calls: what clients may ask, with small numbers, so that keys meet and queues fill.
 
+mod schedules;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -194,6 +196,7 @@ impl Known {
                 true => self.settle(chance),
                 false => Settle::default(),
             },
+            in_process: one_in(chance, 4),
         }
     }
 

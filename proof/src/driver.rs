@@ -22,6 +22,7 @@ use pulk::store::{Direction, Store, Tree};
 use pulk::{Config, JobId, Queue, Timestamp};
 
 use crate::command::{Command, Pending, Told};
+use crate::truth::schedules::CRONS;
 use crate::truth::{Checked, Truth};
 pub use group::{Fault, Finished, Handed};
 use history::{Digest, History};
@@ -263,21 +264,18 @@ impl Driver {
         let (config, clock) = ((*self.config).clone(), Arc::new(self.clock.clone()));
         let opened = Queue::open_stepped(config, self.store.clone(), clock, seed);
         let (queue, stepper) = opened.map_err(|error| format!("it does not open: {error}"))?;
-        let durable = self.truth.clone();
-        let unseen = durable.is_unseen();
-        self.truth.open(now);
-        let (ready, told) = (self.truth.ids(Some(pulk::JobState::Ready)).count(), queue.opened());
-        crate::truth::hold!(
-            unseen || (told.ready_jobs, told.at) == (ready as u64, now),
-            "I7: {ready} jobs are ready when it opens, and it tells {told:?}"
-        );
+        let told = queue.opened();
         self.engine = Some((queue, stepper));
         self.history.event(now, "the queue is opened");
-        // Of an attempt that may have timed out only looking tells when that was.
-        let fault = match fault {
-            Fault::Applied if self.truth.may_have_timed_out() => Fault::Lost,
-            fault => fault,
-        };
+        let durable = self.truth.clone();
+        self.truth.reopen(now);
+        self.look_at_what_was_left()?;
+        let ready = self.truth.ids(Some(pulk::JobState::Ready)).count();
+        crate::truth::hold!(
+            (told.ready_jobs, told.at) == (ready as u64, now),
+            "I7: {ready} jobs are ready when it opens, and it tells {told:?}"
+        );
+        self.truth.open(now);
         self.catch_up(durable, fault)
     }
 
@@ -385,6 +383,11 @@ fn refused_at_once(command: &Command, draining: bool) -> Option<pulk::ErrorKind>
         Command::EditDead(_, edit) => edit.validate(),
         Command::PurgeDead(purge) => purge.choice.validate(),
         Command::ReplayMany(replay) => replay.validate(),
+        Command::PutSchedule(name, schedule) => {
+            let is_known = |(cron, ..): &(&str, u64, u64)| *cron == schedule.cron;
+            let valid = CRONS.iter().any(is_known) && schedule.validate(name).is_ok();
+            return (!valid).then_some(pulk::ErrorKind::Invalid);
+        }
         _ => Ok(()),
     };
     match valid {

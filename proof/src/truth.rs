@@ -16,6 +16,7 @@ mod enqueue;
 mod lists;
 mod operate;
 mod replays;
+pub mod schedules;
 mod time;
 mod work;
 
@@ -30,6 +31,7 @@ use pulk::{Config, ErrorKind, JobId, JobState, LeaseToken, Payload, Priority, Ti
 use crate::command::{Answer, Command, Told};
 pub use audit::Seen;
 use replays::Replaying;
+use schedules::Scheduled;
 
 /// What is wrong, as a sentence.
 pub type Checked<T = ()> = Result<T, String>;
@@ -69,13 +71,16 @@ pub struct Truth {
     pub(crate) results: BTreeMap<JobId, JobResult>,
     pub(crate) replays: BTreeMap<u64, Replaying>,
     last_replay: u64,
+    pub(crate) schedules: BTreeMap<String, Scheduled>,
+    next_scheduled: u64,
     /// Put back by replays in this group, as the answers to claims tell.
     put_back_early: BTreeSet<u64>,
     /// They came due together at moments that nobody knew: looking tells their order.
     unplaced: BTreeSet<u64>,
-    /// The times of groups that were committed and that nobody has looked at since.
-    unseen: BTreeSet<Timestamp>,
-    last_served: [Option<QueueNumber>; 5],
+    /// The time of the groups that were committed and that nobody has looked at since.
+    unseen: Option<Timestamp>,
+    /// The lane served last, by what it counted as.
+    last_served: [Option<(QueueNumber, Priority)>; 5],
     next_sweep: Option<Timestamp>,
 }
 
@@ -134,6 +139,8 @@ pub(crate) struct Lease {
     worker: Option<String>,
     progress: Option<u8>,
     pub(crate) cancelled: bool,
+    /// Its holder dies with the process.
+    in_process: bool,
     written: Written,
     /// After an opening nobody knows which were on the disk: the least that they can be. Looking
     /// tells.
@@ -158,6 +165,8 @@ pub(crate) struct Timer {
     /// The moment from which it counts.
     since: Option<Timestamp>,
     retry: bool,
+    /// It may have come due in a group that nobody has looked at.
+    may_be_over: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -205,9 +214,11 @@ impl Truth {
             results: BTreeMap::new(),
             replays: BTreeMap::new(),
             last_replay: 0,
+            schedules: BTreeMap::new(),
+            next_scheduled: 0,
             put_back_early: BTreeSet::new(),
             unplaced: BTreeSet::new(),
-            unseen: BTreeSet::new(),
+            unseen: None,
             last_served: [None; 5],
             next_sweep: None,
         };
@@ -251,16 +262,6 @@ impl Truth {
         self.keys.values().filter_map(|held| Some(held.since.plus_ms(held.ttl_ms?)))
     }
 
-    /// Something was committed that nobody has looked at.
-    pub(crate) fn is_unseen(&self) -> bool {
-        !self.unseen.is_empty()
-    }
-
-    /// An attempt may be over or not: its start is not known.
-    pub(crate) fn may_have_timed_out(&self) -> bool {
-        self.jobs.values().any(|job| job.may_have_timed_out(self.now))
-    }
-
     pub(crate) fn deliveries(&self, serial: u64) -> u32 {
         self.job(serial).deliveries
     }
@@ -301,6 +302,9 @@ impl Truth {
             | Command::DeadLetter(_)
             | Command::Replays
             | Command::ReplayStatus(_)
+            | Command::ExplainNext
+            | Command::Schedule(_)
+            | Command::Schedules(_)
             | Command::Snapshot => told.map_or(Ok(()), |told| self.check_read(command, told)),
             Command::Cancel(id) => self.cancel(*id, told),
             Command::Pause(name) => self.pause(name, true, told),
@@ -313,6 +317,11 @@ impl Truth {
             Command::Replay(id) => self.replay(*id, told),
             Command::ReplayMany(replay) => self.replay_many(replay, told),
             Command::CancelReplay(id) => self.cancel_replay(*id, told),
+            Command::PutSchedule(name, schedule) => self.put_schedule(name, schedule, told),
+            Command::RemoveSchedule(name) => self.remove_schedule(name, told),
+            Command::PauseSchedule(name) => self.pause_schedule(name, true, told),
+            Command::ResumeSchedule(name) => self.pause_schedule(name, false, told),
+            Command::RunSchedule(name) => self.run_schedule(name, told),
             Command::Tick => {
                 self.tick(self.now)?;
                 is_done(told)
@@ -365,8 +374,14 @@ impl Truth {
     }
 
     /// The job that is told under this id, known by its payload.
-    fn recognize(&mut self, id: JobId, payload: &Payload) -> Checked<u64> {
-        let serial = serial_of(payload).ok_or_else(|| format!("I1: {id} carries {payload:?}"))?;
+    fn recognize(
+        &mut self,
+        id: JobId,
+        payload: &Payload,
+        headers: &BTreeMap<String, String>,
+    ) -> Checked<u64> {
+        let serial = serial_of(payload).or_else(|| self.recognize_scheduled(id, headers));
+        let serial = serial.ok_or_else(|| format!("I1: {id} carries {payload:?} {headers:?}"))?;
         let there = self.jobs.contains_key(&serial);
         hold!(there, "I7: job {serial}, told as {id}, must not be there any more");
         self.learn_id(serial, id)?;

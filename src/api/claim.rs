@@ -110,6 +110,8 @@ impl ClaimRequest<'_> {
             wait_ms: self.wait_ms,
             lease_ms: self.lease_ms,
             worker: self.worker,
+            // Who asks over the network outlives this process.
+            in_process: false,
             settle,
         };
         Ok((ids, claim))
@@ -212,6 +214,7 @@ mod tests {
             wait_ms: 0,
             lease_ms: 30_000,
             worker: None,
+            in_process: false,
             settle: Settle::default(),
         };
         assert_eq!(read("").unwrap(), (vec![], expected.clone()));

@@ -5,7 +5,8 @@
 //! the disk; probes must answer even when both are busy.
 //!
 //! A full disk is not DOWN: jobs are refused, and workers must go on, for their acks are what
-//! gives space back. The check says so in a member `warning`.
+//! gives space back. The check says so in a member `warning`. Nor is a push target that does not
+//! work: its jobs wait, and a node that is not ready could not even take new ones.
 
 use std::time::Duration;
 
@@ -14,13 +15,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::{ApiState, Phase};
 use crate::error::{Error, Result};
 use crate::queue::Snapshot;
 use crate::store::DiskSpace;
+use crate::worker::push::TargetReport;
 
 /// How long the whole picture waits for the engine's numbers.
 const DATA_WAIT: Duration = Duration::from_secs(1);
@@ -163,7 +165,21 @@ fn engine_check(health: Result<(), Error>) -> Check {
 
 fn scheduler(api: &ApiState) -> Check {
     let enabled = api.config().scheduler_enabled;
-    Check { name: "scheduler", up: true, data: data([("enabled", enabled.into())]) }
+    let mut data = data([("enabled", enabled.into())]);
+    if let Some(worker) = api.worker() {
+        let target = |target: &TargetReport| {
+            json!({
+                "name": target.name,
+                "url": target.url,
+                "state": target.state.as_str(),
+                "in_flight": target.in_flight,
+            })
+        };
+        data.insert("concurrency".to_owned(), worker.concurrency.into());
+        data.insert("running".to_owned(), worker.running.into());
+        data.insert("targets".to_owned(), worker.targets.iter().map(target).collect());
+    }
+    Check { name: "scheduler", up: true, data }
 }
 
 /// The engine's own numbers, if it tells them in time.

@@ -170,46 +170,46 @@ fn count_rejected(api: &ApiState, problem: &Problem) {
 pub(super) struct JobRequest<'a> {
     /// The queue, `default` when left out; never `.` or `..`.
     #[schema(pattern = "^[A-Za-z0-9._:/-]+$", min_length = 1, max_length = 128)]
-    queue: Option<String>,
+    pub(super) queue: Option<String>,
     /// What is to be done, for the worker to know; never `.` or `..`.
     #[schema(pattern = "^[A-Za-z0-9._:/-]+$", min_length = 1, max_length = 128)]
-    kind: String,
+    pub(super) kind: String,
     /// What the worker gets: any JSON of at most 1 MiB, kept byte for byte; null when left out.
     #[serde(borrow)]
     #[schema(value_type = Value, required = false)]
-    payload: Option<&'a RawValue>,
+    pub(super) payload: Option<&'a RawValue>,
     /// Any bytes instead of `payload`, as standard base64 with padding.
     #[schema(content_encoding = "base64")]
-    payload_base64: Option<String>,
+    pub(super) payload_base64: Option<String>,
     /// `default` when left out.
-    priority: Option<Priority>,
+    pub(super) priority: Option<Priority>,
     /// Run it no earlier than so many milliseconds from now; 10 years at most.
     #[schema(maximum = 316_224_000_000_u64)]
-    delay_ms: Option<u64>,
+    pub(super) delay_ms: Option<u64>,
     /// Run it no earlier than at this moment, instead of `delay_ms`; at once when it is past.
-    run_at: Option<Timestamp>,
+    pub(super) run_at: Option<Timestamp>,
     /// How often it may fail in all; the configured number of its priority when left out.
     #[schema(minimum = 1, maximum = 1000)]
-    max_attempts: Option<u32>,
+    pub(super) max_attempts: Option<u32>,
     /// How often it may be interrupted; the configured number when left out.
     #[schema(maximum = 1000)]
-    max_interruptions: Option<u32>,
+    pub(super) max_interruptions: Option<u32>,
     /// How long to wait between attempts.
     #[schema(value_type = Option<RetryRequest>)]
-    retry: Option<Object<RetryRequest>>,
+    pub(super) retry: Option<Object<RetryRequest>>,
     /// How long one attempt may take, in milliseconds, 7 days at most; longer is a failure.
     #[schema(minimum = 1, maximum = 604_800_000)]
-    timeout_ms: Option<u64>,
+    pub(super) timeout_ms: Option<u64>,
     /// A job that no worker has started so many milliseconds from now is dead, reason `expired`.
     /// More than the delay; 10 years at most.
     #[schema(minimum = 1, maximum = 316_224_000_000_u64)]
-    expires_in_ms: Option<u64>,
+    pub(super) expires_in_ms: Option<u64>,
     /// A key that one job of the queue holds at a time.
     #[schema(value_type = Option<UniqueRequest>)]
-    unique: Option<Object<UniqueRequest>>,
+    pub(super) unique: Option<Object<UniqueRequest>>,
     /// Names and values for the worker beside the payload: at most 32, together 4 KiB.
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    pub(super) headers: BTreeMap<String, String>,
 }
 
 /// How long to wait between attempts; the configured value for what is left out.
@@ -256,7 +256,7 @@ impl From<Cancelled> for CancelledState {
 /// A key that one job of the queue holds at a time, until it is done, cancelled or dead.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct UniqueRequest {
+pub(super) struct UniqueRequest {
     /// Visible text of at most 256 bytes.
     #[schema(min_length = 1, max_length = 256)]
     key: String,

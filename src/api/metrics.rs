@@ -10,6 +10,8 @@ use axum::response::{IntoResponse, Response};
 use super::ApiState;
 use super::error::Problem;
 use super::openapi::NotReady;
+use crate::metrics::WorkerGauges;
+use crate::worker::push::BreakerState;
 
 /// Scrape the metrics.
 ///
@@ -23,7 +25,15 @@ use super::openapi::NotReady;
 )]
 pub(super) async fn show(State(api): State<ApiState>) -> Result<Response, Problem> {
     let queue = api.queue()?;
-    let text = queue.metrics().encode(&queue.snapshot().await?)?;
+    let worker = api.worker().map(|worker| WorkerGauges {
+        running: worker.running,
+        concurrency: worker.concurrency,
+        targets: (worker.targets.into_iter())
+            .map(|target| (target.name, target.state != BreakerState::Closed))
+            .collect(),
+    });
+    let snapshot = queue.snapshot().await?;
+    let text = queue.metrics().encode_with_worker(&snapshot, worker.as_ref())?;
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
 }
 

@@ -45,6 +45,7 @@ pub(super) async fn show() -> Response {
         (name = "work", description = "What workers do: claim jobs, and say what became of them."),
         (name = "queues", description = "Queues and what is in them."),
         (name = "dead", description = "Dead letters: jobs that were given up."),
+        (name = "schedules", description = "Jobs that are made again and again."),
         (name = "node", description = "The node itself: health, metrics, this document."),
     ),
     components(schemas(ProblemReply<'static>)),

@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ApiState;
-use super::body::{JsonBody, PathQueue};
+use super::body::{JsonBody, PathQueue, QueryOf};
 use super::error::Problem;
+use super::explain::{ExplainQuery, NextReply};
 use super::openapi::{BadBody, BadCall, NotFound, NotReady};
 use crate::clock::Timestamp;
 use crate::priority::Priority;
@@ -18,16 +19,26 @@ use crate::queue::{QueueView, Rates, StateCounts};
 
 /// List the queues.
 ///
-/// All of them, with what is in them.
+/// All of them, with what is in them. With `explain=next` also which job is next, and why: the one
+/// that a claim for one job of any queue, priority and kind would get now.
 #[utoipa::path(
     get, path = "/v1/queues", operation_id = "queues", tag = "queues",
-    responses((status = 200, description = "The queues.", body = QueuesReply<'_>), NotReady),
+    params(ExplainQuery),
+    responses(
+        (status = 200, description = "The queues.", body = QueuesReply<'_>), BadCall, NotReady,
+    ),
 )]
-pub(super) async fn list(State(api): State<ApiState>) -> Result<Response, Problem> {
-    let queues = api.queue()?.queues().await?;
+pub(super) async fn list(
+    State(api): State<ApiState>,
+    QueryOf(query): QueryOf<ExplainQuery>,
+) -> Result<Response, Problem> {
+    let (queues, next) = match query.wants_next()? {
+        true => api.queue()?.explain_next().await.map(|(queues, next)| (queues, Some(next)))?,
+        false => (api.queue()?.queues().await?, None),
+    };
     let now = api.now();
     let queues = queues.iter().map(|queue| QueueReply::new(queue, now)).collect();
-    Ok(Json(QueuesReply { queues }).into_response())
+    Ok(Json(QueuesReply { queues, next: next.as_ref().map(NextReply::new) }).into_response())
 }
 
 /// Look at a queue.
@@ -103,6 +114,10 @@ pub(super) struct Nothing {}
 struct QueuesReply<'a> {
     /// The queues by name.
     queues: Vec<QueueReply<'a>>,
+    /// Which job is next, and why; there with `explain=next`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    next: Option<NextReply<'a>>,
 }
 
 /// A queue and what is in it.

@@ -1,7 +1,8 @@
 //! The TOML file of `pulk serve`: every setting under the name of its flag, with `_` for `-`.
 //!
 //! What a file says is checked by the very arguments that check the flags, each key for itself,
-//! so that what is wrong in it is found even where a flag or a variable stands above it.
+//! so that what is wrong in it is found even where a flag or a variable stands above it. What no
+//! flag can say, the `[[push]]` tables, is read by `push_table.rs`.
 
 use std::any::TypeId;
 use std::fs::File;
@@ -12,22 +13,25 @@ use clap::{Arg, Command};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::push_table::{self, PushTable};
 use super::serve::PriorityFilter;
 use super::{environment, sentence};
 use crate::error::{Error, ErrorKind, Result};
+use crate::worker::push::Statuses;
 
 /// A file that is longer is not a file of settings.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Arguments of `pulk serve` that are no settings.
 const NO_SETTINGS: [&str; 4] = ["config", "print_config", "help", "version"];
 /// From this likeness on (0 to 1), an unknown key is taken for a mistyped one.
-const LIKENESS_MIN: f64 = 0.7;
+pub(super) const LIKENESS_MIN: f64 = 0.7;
 
 /// The settings that a file gives, as their flags take them.
 #[derive(Debug)]
 pub(super) struct ConfigFile {
     path: PathBuf,
     entries: Vec<Entry>,
+    pub(super) push_tables: Vec<PushTable>,
 }
 
 #[derive(Debug)]
@@ -45,6 +49,7 @@ pub(super) enum Kind {
     Number,
     Switch,
     List,
+    Statuses,
     Text,
 }
 
@@ -62,6 +67,8 @@ impl Kind {
             Kind::Switch
         } else if read == TypeId::of::<PriorityFilter>() {
             Kind::List
+        } else if read == TypeId::of::<Statuses>() {
+            Kind::Statuses
         } else {
             Kind::Text
         }
@@ -74,6 +81,7 @@ impl Kind {
             Kind::Number => "a number",
             Kind::Switch => "true or false",
             Kind::List => "a list of texts, or one text with commas",
+            Kind::Statuses => "a list of statuses like [429, \"5xx\"], or one text with commas",
             Kind::Text => "a text in quotes",
         }
     }
@@ -112,8 +120,16 @@ impl ConfigFile {
         })?;
         let mut keys: Vec<_> = table.get_ref().iter().collect();
         keys.sort_by_key(|(key, _)| key.span().start);
-        let mut entries = Vec::new();
+        let (mut entries, mut push_tables) = (Vec::new(), Vec::new());
         for (key, value) in keys {
+            if key.get_ref() == push_table::KEY {
+                push_tables = push_table::read(key.span().start, value).map_err(|found| {
+                    let (line, column) = place(text, found.at);
+                    let (key, reason) = (found.key, found.reason);
+                    wrong(format!("{file}: {key} (line {line}, column {column}): {reason}"))
+                })?;
+                continue;
+            }
             let (line, column) = place(text, key.span().start);
             let key = key.get_ref().to_string();
             let value = in_words(&key, value, serve).and_then(|value| {
@@ -125,7 +141,7 @@ impl ConfigFile {
             })?;
             entries.push(Entry { key, value, line, column });
         }
-        Ok(ConfigFile { path: path.to_owned(), entries })
+        Ok(ConfigFile { path: path.to_owned(), entries, push_tables })
     }
 
     /// The command with the file's values where its defaults were.
@@ -172,10 +188,14 @@ fn in_words(key: &str, value: &Spanned<DeValue<'_>>, serve: &Command) -> Result<
         }
         (Kind::Number, DeValue::Float(number)) => Ok(number.as_str().to_owned()),
         (Kind::Switch, DeValue::Boolean(is_on)) => Ok(is_on.to_string()),
-        (Kind::Text | Kind::List, DeValue::String(text)) => Ok(text.to_string()),
-        (Kind::List, DeValue::Array(items)) => {
-            let texts = items.iter().map(|item| item.get_ref().as_str());
-            let texts: Option<Vec<&str>> = texts.collect();
+        (Kind::Text | Kind::List | Kind::Statuses, DeValue::String(text)) => Ok(text.to_string()),
+        (Kind::List | Kind::Statuses, DeValue::Array(items)) => {
+            let texts = items.iter().map(|item| match item.get_ref() {
+                DeValue::String(text) => Some(text.to_string()),
+                DeValue::Integer(number) if kind == Kind::Statuses => Some(number.to_string()),
+                _ => None,
+            });
+            let texts: Option<Vec<String>> = texts.collect();
             texts.map(|texts| texts.join(",")).ok_or_else(|| format!("use {}", kind.wanted()))
         }
         (_, other) => Err(format!("is {}; use {}", in_english(other), kind.wanted())),
@@ -313,6 +333,8 @@ mod tests {
             "pulk.toml: log_format (line 1, column 1): invalid value 'xml' [possible values: \
              text, json]",
         );
+        assert!(parse("push_retry_statuses = [404, '5xx']").is_ok());
+        assert!(parse("push_retry_statuses = [1.5]").unwrap_err().to_string().contains("[429, "));
         assert!(parse("priorities = [1]").unwrap_err().to_string().contains("a list of texts"));
         let huge = format!("shard = 1{}", "0".repeat(60));
         assert!(parse(&huge).unwrap_err().to_string().contains("too large"));

@@ -1,6 +1,7 @@
 //! `pulk serve`: the settings of a node, from flags, the environment and a file.
 
 mod arguments;
+mod worker_arguments;
 
 use std::ffi::OsString;
 
@@ -13,7 +14,7 @@ use crate::config::{Config, StoreKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::priority::{PerPriority, Priority};
 use crate::retry::RetryPolicy;
-use crate::server::{self, ConnectionLimits, ServeOptions};
+use crate::server::{self, ConnectionLimits, ServeOptions, WorkerOptions};
 
 /// Runs a node; `matches` is what the program was given, but for the file.
 pub(super) fn run(command: &Command, given: &[OsString], matches: &ArgMatches) -> Result<()> {
@@ -21,11 +22,13 @@ pub(super) fn run(command: &Command, given: &[OsString], matches: &ArgMatches) -
     let arguments = ServeArguments::from_arg_matches(&matches)
         .map_err(|usage| Error::new(ErrorKind::Configuration, sentence(&usage.to_string())))?;
     arguments.refuse_contradictions(&settings)?;
+    let worker = arguments.worker.options(&settings)?;
+    worker.validate()?;
     if arguments.print_config {
         return output::print(&settings.to_toml());
     }
     log::start(&arguments.log, arguments.log_format)?;
-    let options = arguments.options();
+    let options = ServeOptions { worker, ..arguments.options() };
     options.config.validate()?;
     options.connections.validate()?;
     let runtime = server::runtime()?;
@@ -72,6 +75,13 @@ impl ServeArguments {
             Priority::Low => self.max_attempts_low.unwrap_or(attempts),
             Priority::Bulk => self.max_attempts_bulk.unwrap_or(attempts),
         });
+        let ageing_ms = PerPriority::from_fn(|priority| match priority {
+            Priority::Critical => 0,
+            Priority::High => self.ageing_ms_high,
+            Priority::Default => self.ageing_ms_default,
+            Priority::Low => self.ageing_ms_low,
+            Priority::Bulk => self.ageing_ms_bulk,
+        });
         let capacity = self.queue_capacity_default;
         let queue_capacity = PerPriority::from_fn(|priority| match priority {
             Priority::Critical => self.queue_capacity_critical,
@@ -86,6 +96,7 @@ impl ServeArguments {
             shard: self.shard,
             scheduler_enabled: self.scheduler_enabled,
             priorities: self.priorities.map_or_else(|| Priority::ALL.to_vec(), |filter| filter.0),
+            ageing_ms,
             max_attempts,
             max_interruptions: self.max_interruptions,
             retry: RetryPolicy {
@@ -107,7 +118,8 @@ impl ServeArguments {
             read_timeout_ms: self.read_timeout_ms,
             idle_timeout_ms: self.idle_timeout_ms,
         };
-        ServeOptions { config, listen, shutdown_grace_ms, connections }
+        let worker = WorkerOptions::default();
+        ServeOptions { config, listen, shutdown_grace_ms, connections, worker }
     }
 }
 
@@ -148,6 +160,14 @@ mod tests {
         let config = options(&["--queue-capacity-default=7", "--queue-capacity-low=0"]).config;
         let most: Vec<u64> = config.queue_capacity.iter().map(|(_, most)| *most).collect();
         assert_eq!(most, [1_000, 7, 7, 0, 7]);
+    }
+
+    #[test]
+    fn every_priority_but_critical_has_its_limit_of_ageing() {
+        let flags = ["--ageing-ms-high=1", "--ageing-ms-default=2", "--ageing-ms-low=0"];
+        let config = options(&flags).config;
+        let limits: Vec<u64> = config.ageing_ms.iter().map(|(_, limit)| *limit).collect();
+        assert_eq!(limits, [0, 1, 2, 0, 600_000]);
     }
 
     #[test]

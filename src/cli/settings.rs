@@ -8,13 +8,19 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
 use super::config_file::{self, ConfigFile, Kind};
+use super::push_table::PushTable;
 use super::serve::PriorityFilter;
 use super::{mask, sentence};
 use crate::error::{Error, ErrorKind, Result};
 use crate::priority::Priority;
+use crate::server::WorkerOptions;
+use crate::worker::push::Statuses;
 
 /// The settings of one start.
-pub(super) struct Settings(Vec<Setting>);
+pub(super) struct Settings {
+    all: Vec<Setting>,
+    push_tables: Vec<PushTable>,
+}
 
 struct Setting {
     key: String,
@@ -79,7 +85,9 @@ impl Settings {
 
     fn of(serve: &Command, matches: &ArgMatches, file: Option<&ConfigFile>) -> Settings {
         let settings = config_file::settings(serve);
-        Settings(settings.map(|argument| Setting::of(argument, matches, file)).collect())
+        let all = settings.map(|argument| Setting::of(argument, matches, file)).collect();
+        let push_tables = file.map(|file| file.push_tables.clone()).unwrap_or_default();
+        Settings { all, push_tables }
     }
 
     /// What an error calls a setting: the flag, the variable, or the file and the key.
@@ -92,19 +100,25 @@ impl Settings {
         self.find(key).map_or(&Source::Default, |setting| &setting.source)
     }
 
+    /// The push targets that the file names.
+    pub(super) fn push_tables(&self) -> &[PushTable] {
+        &self.push_tables
+    }
+
     fn find(&self, key: &str) -> Option<&Setting> {
-        self.0.iter().find(|setting| setting.key == key)
+        self.all.iter().find(|setting| setting.key == key)
     }
 
     /// All settings as a TOML file that gives the same node.
     pub(super) fn to_toml(&self) -> String {
-        let lines = self.0.iter().map(|setting| {
+        let lines = self.all.iter().map(|setting| {
             let (value, as_other) = self.effective(setting);
-            let value = if setting.is_secret { mask::SECRET } else { &*value };
+            let is_shown = !setting.is_secret || value.is_empty();
+            let value = if is_shown { &*value } else { mask::SECRET };
             let value = in_toml(setting.kind, &mask::url(value));
             let source = match &setting.source {
                 Source::Default => {
-                    as_other.map_or("default".to_owned(), |other| format!("default, as {other}"))
+                    as_other.map_or("default".to_owned(), |other| format!("default, {other}"))
                 }
                 Source::File => "file".to_owned(),
                 Source::Environment(name) => name.clone(),
@@ -112,20 +126,38 @@ impl Settings {
             };
             format!("{} = {value} # {source}\n", setting.key)
         });
-        lines.collect()
+        let tables = self.push_tables.iter().map(PushTable::to_toml);
+        lines.chain(tables).collect()
     }
 
-    /// A setting's value, and the setting that gives it where it has none of its own.
+    /// A setting's value, and whence that is where it has none of its own.
     fn effective(&self, setting: &Setting) -> (String, Option<String>) {
         if let Some(value) = &setting.value {
             return (value.clone(), None);
         }
+        match setting.key.as_str() {
+            "concurrency" => {
+                let concurrency = WorkerOptions::default().concurrency();
+                return (concurrency.to_string(), Some("twice the processors".to_owned()));
+            }
+            "reserved" => return (self.reserved(), Some("a quarter of concurrency".to_owned())),
+            _ => {}
+        }
         // max_attempts_high is as max_attempts_default; all priorities are handed out.
         let stem = setting.key.rsplit_once('_').map(|(stem, _)| format!("{stem}_default"));
         match stem.and_then(|key| self.find(&key)) {
-            Some(other) => (self.effective(other).0, Some(other.key.clone())),
+            Some(other) => (self.effective(other).0, Some(format!("as {}", other.key))),
             None => (PriorityFilter(Priority::ALL.to_vec()).to_string(), None),
         }
+    }
+
+    /// The reserved slots where nobody says how many.
+    fn reserved(&self) -> String {
+        let value = |key: &str| self.find(key).map(|setting| self.effective(setting).0);
+        let concurrency = value("concurrency").and_then(|text| text.parse().ok());
+        let is_filtered = *self.source("priorities") != Source::Default;
+        let worker = WorkerOptions { concurrency, ..WorkerOptions::default() };
+        worker.reserved(is_filtered).to_string()
     }
 }
 
@@ -147,6 +179,7 @@ impl Setting {
         let value = match kind {
             Kind::Switch => matches.get_one::<bool>(&key).map(ToString::to_string),
             Kind::List => matches.get_one::<PriorityFilter>(&key).map(ToString::to_string),
+            Kind::Statuses => matches.get_one::<Statuses>(&key).map(ToString::to_string),
             _ => matches
                 .get_raw(&key)
                 .and_then(Iterator::last)
@@ -168,15 +201,16 @@ fn in_toml(kind: Kind, value: &str) -> String {
         // Flags take more than TOML does: 007, +5, .5
         Kind::Integer => value.parse().map_or_else(|_| quoted(value), |n: u64| n.to_string()),
         Kind::Number => value.parse().map_or_else(|_| quoted(value), |n: f64| format!("{n:?}")),
-        Kind::List => {
-            let items: Vec<String> = value.split(',').map(quoted).collect();
+        Kind::List | Kind::Statuses => {
+            let items = value.split(',').filter(|item| !item.is_empty());
+            let items: Vec<String> = items.map(quoted).collect();
             format!("[{}]", items.join(", "))
         }
         Kind::Text => quoted(value),
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     // JSON's escapes are TOML's too; DEL is the one character that only TOML wants escaped.
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
@@ -193,10 +227,11 @@ mod tests {
 
     #[test]
     fn secrets_are_not_shown() {
-        let settings = Settings(vec![
+        let all = vec![
             setting("token", true, "s3cr3t"),
             setting("push_url", false, "http://me:s3cr3t@host/path"),
-        ]);
+        ];
+        let settings = Settings { all, push_tables: Vec::new() };
         assert_eq!(
             settings.to_toml(),
             "token = \"***\" # flag\npush_url = \"http://***@host/path\" # flag\n"

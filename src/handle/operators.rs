@@ -4,7 +4,7 @@ use super::Queue;
 use crate::error::Result;
 use crate::queue::list::Listing;
 use crate::queue::purge::Purging;
-use crate::queue::{JobPage, JobQuery, Purge, Purged};
+use crate::queue::{JobPage, JobQuery, Next, Purge, Purged, QueueView};
 
 impl Queue {
     /// A page of jobs: ready and running ones in the order of claims, then those that wait for a
@@ -18,6 +18,19 @@ impl Queue {
     pub async fn jobs(&self, query: JobQuery) -> Result<JobPage> {
         let mut listing = Listing::new(query)?;
         self.call(0, move |state, _| state.list(&mut listing)).await
+    }
+
+    /// All queues as [`queues`](Queue::queues) gives them, and which job is next and why: the one
+    /// that a claim for one job of any queue, priority and kind would get now.
+    ///
+    /// # Errors
+    /// None of its own.
+    pub async fn explain_next(&self) -> Result<(Vec<QueueView>, Next)> {
+        self.call(0, |state, context| {
+            let Some(next) = state.explain_next(context.now)? else { return Ok(None) };
+            Ok(Some((state.queues(context.now)?, next)))
+        })
+        .await
     }
 
     /// Removes the jobs of a queue that were enqueued before this call, by state and priority.

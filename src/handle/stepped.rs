@@ -63,8 +63,18 @@ impl Stepper {
     /// One group: ends leases and moves jobs that are due, applies what was handed in, commits,
     /// answers. Goes through the same code as a queue with a thread.
     pub fn step(&mut self) -> Stepped {
+        self.take(Engine::turn_now)
+    }
+
+    /// The same, but no time passes before it: nothing comes due. Right after opening, a question
+    /// is told what the last commit left.
+    pub fn step_untimed(&mut self) -> Stepped {
+        self.take(Engine::turn_untimed)
+    }
+
+    fn take(&mut self, turn: impl FnOnce(&mut Engine) -> Turn) -> Stepped {
         let Some(engine) = &mut self.engine else { return self.end.clone() };
-        self.end = match engine.turn_now() {
+        self.end = match turn(engine) {
             Turn::Done => return Stepped::Done,
             Turn::Closed => Stepped::Closed,
             Turn::Failed(error) => Stepped::Failed(error),

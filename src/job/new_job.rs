@@ -44,6 +44,8 @@ pub mod limits {
     pub const IDEMPOTENCY_TTL_MS: u64 = 24 * 3_600_000;
     /// Largest result of a job, in bytes.
     pub const RESULT_BYTES_MAX: usize = 16 << 10;
+    /// Largest payload of the job of a schedule, in bytes.
+    pub const SCHEDULE_PAYLOAD_BYTES_MAX: usize = 16 << 10;
 }
 
 /// About what the index entries of a key or an expiry take beside the key itself, which is written
@@ -278,7 +280,7 @@ impl NewJob {
 }
 
 /// Checks the name of a queue or a kind: 1 to 128 bytes of ASCII letters, digits and `. _ - : /`.
-fn validate_name(field: &str, name: &str) -> Result<()> {
+pub(crate) fn validate_name(field: &str, name: &str) -> Result<()> {
     if name.is_empty() {
         return Err(Error::invalid(field, "must not be empty"));
     }

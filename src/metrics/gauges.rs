@@ -3,6 +3,7 @@
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, Result};
 
+use super::push::{self, WorkerGauges};
 use super::queues::QueueSeries;
 use crate::clock::Timestamp;
 use crate::queue::{QueueView, Snapshot, StateCounts};
@@ -12,6 +13,7 @@ pub(super) fn families(
     snapshot: &Snapshot,
     store: &str,
     series: &QueueSeries,
+    worker: Option<&WorkerGauges>,
 ) -> Result<Vec<MetricFamily>> {
     let registry = Registry::new();
     let gauges = QueueGauges::new(&registry)?;
@@ -19,6 +21,9 @@ pub(super) fn families(
         gauges.add(&series.label(&queue.name), queue, snapshot.now);
     }
     set_store(&registry, snapshot)?;
+    if let Some(worker) = worker {
+        push::set(&registry, worker)?;
+    }
     let build_info = IntGaugeVec::new(
         Opts::new("pulk_build_info", "Always 1; the labels say what runs."),
         &["version", "store"],
@@ -36,6 +41,7 @@ fn set_store(registry: &Registry, snapshot: &Snapshot) -> Result<()> {
     };
     gauge("pulk_store_disk_bytes", "Bytes that the store takes on the disk.", snapshot.disk_bytes)?;
     gauge("pulk_store_live_bytes", "Bytes of records alive.", snapshot.live_bytes)?;
+    gauge("pulk_schedules", "Schedules that make jobs, paused ones included.", snapshot.schedules)?;
     if let Some(disk) = &snapshot.disk {
         let (free, room) = (disk.free_bytes, disk.room_bytes);
         gauge("pulk_disk_free_bytes", "Bytes free on the volume of the store.", free)?;

@@ -82,5 +82,32 @@ pub fn log_event(event: &Event) {
             replayed = counts.replayed, skipped = counts.skipped,
             died_again = counts.died_again, "Replay ended"
         ),
+        of_schedule => log_schedule(queue, of_schedule),
+    }
+}
+
+fn log_schedule(queue: &str, what: &Happened) {
+    match what {
+        Happened::ScheduleFired { schedule, slot, late_ms, id } => {
+            let schedule = &**schedule;
+            info!(target: TARGET, queue, schedule, %slot, late_ms, %id, "Schedule fired");
+        }
+        Happened::ScheduleSkipped { schedule, slot, slots, why } => {
+            let (schedule, why) = (&**schedule, why.as_str());
+            warn!(target: TARGET, queue, schedule, %slot, slots, why, "Schedule skipped");
+        }
+        Happened::SchedulePut { schedule } => {
+            info!(target: TARGET, queue, schedule = &**schedule, "Schedule put");
+        }
+        Happened::SchedulePaused { schedule } => {
+            info!(target: TARGET, queue, schedule = &**schedule, "Schedule paused");
+        }
+        Happened::ScheduleResumed { schedule } => {
+            info!(target: TARGET, queue, schedule = &**schedule, "Schedule resumed");
+        }
+        Happened::ScheduleRemoved { schedule } => {
+            info!(target: TARGET, queue, schedule = &**schedule, "Schedule removed");
+        }
+        _ => {}
     }
 }

@@ -138,7 +138,13 @@ impl Series {
             | Happened::QueueRemoved
             | Happened::Edited { .. }
             | Happened::ReplayStarted { .. }
-            | Happened::ReplayEnded { .. } => {}
+            | Happened::ReplayEnded { .. }
+            | Happened::ScheduleFired { .. }
+            | Happened::ScheduleSkipped { .. }
+            | Happened::SchedulePut { .. }
+            | Happened::SchedulePaused { .. }
+            | Happened::ScheduleResumed { .. }
+            | Happened::ScheduleRemoved { .. } => {}
         }
     }
 }

@@ -23,6 +23,7 @@ fn snapshot(queues: Vec<QueueView>) -> Snapshot {
             room_bytes: 33,
         }),
         damaged_records: 3,
+        schedules: 2,
     }
 }
 

@@ -4,6 +4,7 @@
 //! cannot be read from the store alone; tests that know the history check them.
 
 mod keys;
+mod schedules;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -134,6 +135,7 @@ impl Census {
         census.read_locations(store)?;
         census.read_payloads(store)?;
         census.read_replays(store)?;
+        census.read_schedules(store)?;
         census.read_names(store)?;
         census.read_results(store)?;
         census.read_endings(store)?;
@@ -183,12 +185,16 @@ impl Census {
             let progress = progress.as_ref().and_then(|slots| slots.get(number));
             let state = match progress {
                 Some(SlotProgress::Gone) => continue,
-                Some(SlotProgress::Leased(_)) => JobState::Running,
+                Some(SlotProgress::Leased(_) | SlotProgress::LeasedInProcess(_)) => {
+                    JobState::Running
+                }
                 _ => JobState::Ready,
             };
             let deliveries = match progress {
                 Some(SlotProgress::Returned { deliveries, .. }) => *deliveries,
-                Some(SlotProgress::Leased(lease)) => lease.delivery,
+                Some(SlotProgress::Leased(lease) | SlotProgress::LeasedInProcess(lease)) => {
+                    lease.delivery
+                }
                 _ => slot.job.deliveries,
             };
             self.count_job(slot.id, id.lane, state, &slot.job);

@@ -1,27 +1,24 @@
-//! Hands jobs out: the most urgent first, fair between queues, oldest first within one.
+//! Hands jobs out: in the order of the [picker](crate::queue::pick), oldest first within a lane.
 //!
 //! What a claim costs depends on what it takes, not on the backlog: it goes on where the last one
 //! stopped, chunk by chunk. A claim for few kinds may meet many chunks of others; it looks at
-//! [`CHUNKS_LOOKED_AT_MAX`] of them, remembers how far it came, and is applied again.
+//! [`LOOKS_MAX`] of them, remembers how far it came, and is applied again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobId, JobState, Move, Payload, QueueId, validate_range};
 use crate::lease::{LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN, LeaseToken};
-use crate::priority::Priority;
+use crate::priority::{PerPriority, Priority};
 use crate::queue::chunk::Chunk;
 use crate::queue::event::Happened;
+use crate::queue::pick::{Levels, Turn, Wanted};
 use crate::queue::settle::{Settle, SettleOutcome};
 use crate::queue::state::{Context, QueueState, attention_at};
-use crate::store::Direction;
 use crate::store::format::{LeaseRecord, SlotProgress};
-use crate::store::key::{ChunkId, LaneId};
+use crate::store::key::LaneId;
 
 /// Most jobs one claim hands out.
 pub const CLAIM_JOBS_MAX: usize = 1_000;
@@ -34,8 +31,9 @@ pub const WORKER_BYTES_MAX: usize = 64;
 /// A claim's jobs together carry no more than this, so that its reply stays small. One job is
 /// always handed out, however large.
 pub const CLAIM_BYTES_MAX: usize = 4 << 20;
-/// Chunks without a job of the wanted kinds that one application of a claim looks at.
-const CHUNKS_LOOKED_AT_MAX: usize = 64;
+/// Chunks without a job of the wanted kinds, and heads of lanes that nobody knows yet, that one
+/// application of a claim looks at.
+pub(crate) const LOOKS_MAX: usize = 64;
 
 /// A worker's question for jobs.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +52,9 @@ pub struct Claim {
     pub lease_ms: u64,
     /// The worker's name, at most 64 bytes.
     pub worker: Option<String>,
+    /// The claimer dies with this process: when the queue is opened again its leases end at once,
+    /// and an interruption is counted. Never set for a worker that is reached over the network.
+    pub in_process: bool,
     /// What the worker has finished meanwhile, applied in the same commit before the claim.
     pub settle: Settle,
 }
@@ -105,6 +106,7 @@ impl Default for Claim {
             wait_ms: 0,
             lease_ms: LEASE_MS_DEFAULT,
             worker: None,
+            in_process: false,
             settle: Settle::default(),
         }
     }
@@ -148,9 +150,12 @@ pub(crate) struct Taken {
 /// A claim at work.
 struct Search<'a> {
     claim: &'a Claim,
+    wanted: Wanted,
+    /// The lanes that may have a job for it, where they are not all there are.
+    lanes: Option<Levels>,
     taken: Vec<ClaimedJob>,
     taken_bytes: usize,
-    chunks_left: usize,
+    looks_left: usize,
 }
 
 impl Search<'_> {
@@ -166,23 +171,33 @@ impl Search<'_> {
 impl QueueState {
     /// Hands out what can be handed out now. What rides along was settled before.
     pub(crate) fn claim(&mut self, claim: &Claim, context: &mut Context<'_>) -> Result<Taken> {
-        let mut search =
-            Search { claim, taken: Vec::new(), taken_bytes: 0, chunks_left: CHUNKS_LOOKED_AT_MAX };
-        if self.config.scheduler_enabled {
-            for priority in Priority::ALL {
-                if search.chunks_left == 0 {
-                    // Less urgent jobs wait until it is known that no more urgent one is wanted.
-                    break;
-                }
-                let here = self.config.priorities.contains(&priority);
-                let wanted = claim.priorities.is_empty() || claim.priorities.contains(&priority);
-                if here && wanted {
-                    self.claim_at_priority(priority, &mut search, context.now)?;
-                }
-            }
+        let mut search = Search {
+            claim,
+            wanted: self.wanted(claim),
+            lanes: None,
+            taken: Vec::new(),
+            taken_bytes: 0,
+            looks_left: LOOKS_MAX,
+        };
+        if self.config.scheduler_enabled
+            && self.know_heads(&search.wanted, &mut search.looks_left, context.now)?
+        {
+            self.serve(&mut search, context.now)?;
         }
-        let saw_all = search.chunks_left > 0 && !self.is_full();
+        let saw_all = search.looks_left > 0 && !self.is_full();
         Ok(Taken { jobs: search.taken, saw_all })
+    }
+
+    /// The lanes that a claim may take from.
+    pub(crate) fn wanted(&self, claim: &Claim) -> Wanted {
+        let ids = claim.queues.iter().filter_map(|name| self.queues.by_name.get(name.as_str()));
+        Wanted {
+            queues: (!claim.queues.is_empty()).then(|| ids.copied().collect()),
+            priorities: PerPriority::from_fn(|priority| {
+                self.config.priorities.contains(&priority)
+                    && (claim.priorities.is_empty() || claim.priorities.contains(&priority))
+            }),
+        }
     }
 
     /// True when a claim may take jobs from one of these lanes. Tells without looking at jobs, so
@@ -202,92 +217,71 @@ impl QueueState {
         ids.into_iter().any(|id| any(Some(id)))
     }
 
-    /// Takes from the queues of a priority in turn, an even share of what is left from each.
-    fn claim_at_priority(
-        &mut self,
-        priority: Priority,
-        search: &mut Search<'_>,
-        now: Timestamp,
-    ) -> Result<()> {
-        let mut queues = self.queues_in_turn(priority, search.claim);
-        while !queues.is_empty() && !search.is_satisfied() {
-            let mut still_full = Vec::new();
-            for (number, queue) in queues.iter().enumerate() {
-                let left = search.claim.limit.saturating_sub(search.taken.len());
-                let share = left.div_ceil(queues.len() - number);
-                let before = search.taken.len();
-                self.claim_in_lane(LaneId { priority, queue: *queue }, share, search, now)?;
-                let got = search.taken.len() - before;
-                if got > 0 {
-                    self.last_served[priority] = Some(*queue);
-                }
-                if got == share && got > 0 {
-                    still_full.push(*queue);
-                }
-                if search.is_satisfied() || search.chunks_left == 0 || self.is_full() {
-                    return Ok(());
+    /// Takes job after job, each from the lane whose turn it is then: a claim for many gets what
+    /// as many claims for one would get.
+    fn serve(&mut self, search: &mut Search<'_>, now: Timestamp) -> Result<()> {
+        if search.wanted.queues.is_some() {
+            search.lanes = Some(self.picker.levels_of(&search.wanted));
+        }
+        while !search.is_satisfied() && search.looks_left > 0 && !self.is_full() {
+            let turn = self.picker.next(search.lanes.as_ref(), &search.wanted);
+            let Some(turn) = turn else { return Ok(()) };
+            let before = search.taken.len();
+            let saw_all = self.claim_in_lane(&turn, search, now)?;
+            if search.taken.len() > before {
+                self.picker.served(&turn);
+            }
+            let level = self.picker.level(turn.lane);
+            if saw_all && level.is_some() && search.lanes.is_none() {
+                // Jobs wait there, but none for this claim: it goes on without this lane.
+                search.lanes = Some(self.picker.levels_of(&search.wanted));
+            }
+            if let Some(lanes) = &mut search.lanes {
+                lanes.remove(turn.level, turn.lane);
+                match level {
+                    Some(level) if saw_all => lanes.remove(level, turn.lane),
+                    Some(level) => lanes.insert(level, turn.lane),
+                    None => {}
                 }
             }
-            queues = still_full;
         }
         Ok(())
     }
 
-    /// The queues with ready jobs that the claim wants, none of them paused, beginning after the
-    /// one served last.
-    fn queues_in_turn(&self, priority: Priority, claim: &Claim) -> Vec<QueueId> {
-        let ready = &self.ready[priority];
-        let after = self.last_served[priority].map_or(Bound::Unbounded, Bound::Excluded);
-        let until = self.last_served[priority].map_or(Bound::Excluded(QueueId(0)), Bound::Included);
-        let in_turn = ready
-            .range((after, Bound::Unbounded))
-            .chain(ready.range((Bound::Unbounded, until)))
-            .copied();
-        if claim.queues.is_empty() {
-            // Each queue gives at least one job, so no more of them can be needed.
-            let most = if claim.kinds.is_empty() { claim.limit } else { usize::MAX };
-            return in_turn.take(most).collect();
-        }
-        // By the names asked for, not by all queues that have jobs: those may be many more.
-        let named = claim.queues.iter().filter_map(|name| self.queues.by_name.get(name.as_str()));
-        let named: BTreeSet<QueueId> = named.copied().filter(|id| ready.contains(id)).collect();
-        named
-            .range((after, Bound::Unbounded))
-            .chain(named.range((Bound::Unbounded, until)))
-            .copied()
-            .collect()
-    }
-
+    /// Takes a job from the lane whose turn it is; all that the claim may have, while the lane
+    /// counts as what it does, when no other does. True when no more is there for this claim.
     fn claim_in_lane(
         &mut self,
-        lane_id: LaneId,
-        share: usize,
+        turn: &Turn,
         search: &mut Search<'_>,
         now: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        let lane_id = turn.lane;
         self.seal(lane_id);
         let kinds = &search.claim.kinds;
         let mut from = self.lanes.get(&lane_id).map_or(0, |lane| lane.cursor_for(kinds));
         let end = self.lanes.get(&lane_id).map_or(0, |lane| lane.end);
         if from >= end.max(self.opened_sequence) && !kinds.is_empty() {
             // Nothing came since a claim for these kinds looked at all of it.
-            return Ok(());
+            return Ok(true);
         }
-        let until = search.taken.len() + share;
-        while search.taken.len() < until && !search.is_satisfied() && !self.is_full() {
+        let until = if turn.is_alone { search.claim.limit } else { search.taken.len() + 1 };
+        let mut saw_all = false;
+        while self.may_go_on(turn, until, search) && !self.is_full() {
             let Some(chunk) = self.next_chunk_with_waiting(lane_id, from)? else {
                 // To the end of the lane: later chunks get higher places.
                 from = JobId::SEQUENCE_MAX;
+                saw_all = true;
                 break;
             };
             let before = search.taken.len();
-            if self.claim_in_chunk(&chunk, until, search, now)? {
+            if self.claim_in_chunk(&chunk, turn, until, search, now)? {
                 break;
             }
             from = chunk.id.first_place + 1;
             if search.taken.len() == before {
-                search.chunks_left -= 1;
-                if search.chunks_left == 0 {
+                search.looks_left -= 1;
+                if search.looks_left == 0 {
                     break;
                 }
             }
@@ -296,89 +290,27 @@ impl QueueState {
             let reached = from.min(self.meta.next_sequence);
             self.lanes.entry(lane_id).or_default().raise_kind_cursors(kinds, reached);
         }
-        Ok(())
+        Ok(saw_all)
     }
 
-    /// The first chunk at or after a place in which a job waits, begun or not.
-    pub(crate) fn next_chunk_with_waiting(
-        &mut self,
-        lane_id: LaneId,
-        from: u64,
-    ) -> Result<Option<Arc<Chunk>>> {
-        loop {
-            let lane = self.lanes.entry(lane_id).or_default();
-            let open = lane.open.range(from..).next().copied();
-            let found = match open.filter(|open| *open < lane.frontier) {
-                Some(open) => self.chunk_or_forget(ChunkId { lane: lane_id, first_place: open })?,
-                None => match self.next_new_chunk(lane_id, from, open.unwrap_or(u64::MAX))? {
-                    Some((id, bytes)) => self.decode_chunk(id, &bytes)?,
-                    None => match open {
-                        Some(open) => {
-                            self.chunk_or_forget(ChunkId { lane: lane_id, first_place: open })?
-                        }
-                        None => return Ok(None),
-                    },
-                },
-            };
-            // A damaged chunk was set aside on the way: look again.
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-    }
-
-    /// The first chunk at or after `from` and before `until` that nobody has begun.
-    fn next_new_chunk(
-        &mut self,
-        lane_id: LaneId,
-        from: u64,
-        until: u64,
-    ) -> Result<Option<(ChunkId, Bytes)>> {
-        let lane = self.lanes.entry(lane_id).or_default();
-        let mut contiguous = from <= lane.frontier;
-        let start = ChunkId { lane: lane_id, first_place: from.max(lane.frontier) };
-        let end = ChunkId { lane: lane_id, first_place: until };
-        let range = (Bound::Included(start.key()), Bound::Excluded(end.key()));
-        for entry in self.draft.scan(lane_id.tree(), range, Direction::Ascending) {
-            let (key, bytes) = entry?;
-            let Some(id) = ChunkId::from_key(lane_id.priority, &key) else { continue };
-            if !lane.begun.contains_key(&id.first_place) {
-                if contiguous {
-                    // What was removed before it need not be passed over again.
-                    lane.frontier = id.first_place;
-                }
-                return Ok(Some((id, bytes)));
-            }
-            contiguous &= lane.frontier <= id.first_place;
-            if contiguous {
-                lane.frontier = id.first_place + 1;
-            }
-        }
-        Ok(None)
-    }
-
-    /// A begun chunk; when its record is gone or damaged, memory forgets it too.
-    fn chunk_or_forget(&mut self, id: ChunkId) -> Result<Option<Arc<Chunk>>> {
-        let found = self.chunk(id)?;
-        if found.is_none()
-            && let Some(lane) = self.lanes.get_mut(&id.lane)
-        {
-            lane.forget(id.first_place);
-        }
-        Ok(found)
+    fn may_go_on(&self, turn: &Turn, until: usize, search: &Search<'_>) -> bool {
+        search.taken.len() < until
+            && !search.is_satisfied()
+            && self.picker.level(turn.lane) == Some(turn.level)
     }
 
     /// Takes wanted jobs from one chunk. True when it stopped before the end of the chunk.
     fn claim_in_chunk(
         &mut self,
         chunk: &Arc<Chunk>,
+        turn: &Turn,
         until: usize,
         search: &mut Search<'_>,
         now: Timestamp,
     ) -> Result<bool> {
         let mut from = 0;
         while let Some(number) = self.next_waiting_slot(chunk, from) {
-            if search.taken.len() >= until || search.is_satisfied() {
+            if !self.may_go_on(turn, until, search) {
                 return Ok(true);
             }
             from = number + 1;
@@ -390,16 +322,11 @@ impl QueueState {
             if !lane.begun.contains_key(&chunk.id.first_place) {
                 lane.begin(chunk);
             }
-            if !self.bury_if_expired(chunk, number, now)? {
-                match self.payload(slot.id, &slot.job.payload) {
-                    Ok(payload) => self.lease_slot(chunk, number, payload, search, now)?,
-                    // Without its payload a job can't be handed out; among the dead letters an
-                    // operator sees it.
-                    Err(error) if error.kind() == ErrorKind::Corrupt => {
-                        self.bury_unreadable(chunk, number, &error.to_string(), now)?;
-                    }
-                    Err(error) => return Err(error),
-                }
+            if let Some(payload) = self.payload_to_hand_out(chunk, number, now)? {
+                self.lease_slot(chunk, number, payload, search, now)?;
+            }
+            if self.picker.is_unknown(chunk.id.lane) {
+                self.know_head(chunk.id.lane)?;
             }
             if !self.is_begun(chunk.id) {
                 // That was the last job left in it.
@@ -407,6 +334,30 @@ impl QueueState {
             }
         }
         Ok(false)
+    }
+
+    /// What the job of a waiting slot carries. A job that can't be handed out is buried instead:
+    /// its moment has passed, or its payload can't be read.
+    pub(crate) fn payload_to_hand_out(
+        &mut self,
+        chunk: &Chunk,
+        number: usize,
+        now: Timestamp,
+    ) -> Result<Option<Payload>> {
+        let Some(slot) = chunk.slots.get(number) else { return Ok(None) };
+        if self.bury_if_expired(chunk, number, now)? {
+            return Ok(None);
+        }
+        match self.payload(slot.id, &slot.job.payload) {
+            Ok(payload) => Ok(Some(payload)),
+            // Without its payload a job can't be handed out; among the dead letters an operator
+            // sees it.
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.bury_unreadable(chunk, number, &error.to_string(), now)?;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn next_waiting_slot(&mut self, chunk: &Chunk, from: usize) -> Option<usize> {
@@ -453,10 +404,12 @@ impl QueueState {
         let attention_at = attention_at(&lease);
         let fresh = self.leases.insert((attention_at, id, number));
         assert!(fresh, "I3: slot {number} of {id:?} is leased already");
-        begun.set_leased(number, lease);
+        begun.set_leased(number, lease, search.claim.in_process);
         if begun.waiting() == 0 {
             lane.open.remove(&id.first_place);
         }
+        lane.note_taken(chunk);
+        self.picker.job_left(id.lane, slot.place);
         self.mark_dirty(id);
         // Started in time: it can't expire any more.
         self.forget_expiry(slot.id, &slot.job);

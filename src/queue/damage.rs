@@ -55,6 +55,7 @@ impl QueueState {
         if let Some(lane) = self.lanes.get_mut(&id.lane) {
             lane.forget(id.first_place);
         }
+        self.picker.forget_head(id.lane);
         self.leases.retain(|(_, chunk, _)| *chunk != id);
         self.draft.remove(Tree::Progress, id.progress_key());
     }
@@ -96,15 +97,17 @@ impl QueueState {
         Ok(mended)
     }
 
-    /// Enters a queue among those with ready jobs, by its counters.
+    /// Tells the picker which lanes of a queue have ready jobs, by its counters.
     pub(crate) fn note_ready(&mut self, id: QueueId) {
         let Some(entry) = self.queues.by_id.get(&id) else { return };
         for (priority, counts) in entry.counts.iter() {
+            let lane = LaneId { priority, queue: id };
             if counts.ready > 0 && !entry.paused {
-                self.ready[priority].insert(id);
-                self.became_ready.insert(LaneId { priority, queue: id });
+                self.picker.enter(lane);
+                self.picker.forget_head(lane);
+                self.became_ready.insert(lane);
             } else {
-                self.ready[priority].remove(&id);
+                self.picker.leave(lane);
             }
         }
     }

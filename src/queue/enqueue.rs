@@ -56,6 +56,7 @@ impl QueueState {
         let plans = self
             .plan(&jobs, context.now)
             .map_err(|(place, error)| error.inside(&format!("jobs[{place}]")))?;
+        self.check_room_for(&jobs, &plans, context)?;
         self.take_in(jobs, plans, context)
     }
 
@@ -67,8 +68,23 @@ impl QueueState {
     ) -> Result<Enqueued> {
         let jobs = vec![job];
         let plans = self.plan(&jobs, context.now).map_err(|(_, error)| error)?;
-        let mut enqueued = self.take_in(jobs, plans, context)?;
-        enqueued.pop().ok_or_else(|| Error::new(ErrorKind::Poisoned, "no job was enqueued"))
+        self.check_room_for(&jobs, &plans, context)?;
+        only_one(self.take_in(jobs, plans, context)?)
+    }
+
+    /// Takes in the job of a schedule: it always finds room, but on the disk.
+    pub(crate) fn enqueue_scheduled(
+        &mut self,
+        job: NewJob,
+        context: &mut Context<'_>,
+    ) -> Result<Enqueued> {
+        let bytes = job.weight_bytes();
+        let jobs = vec![job];
+        let plans = self.plan(&jobs, context.now).map_err(|(_, error)| error)?;
+        if plans.iter().any(Plan::is_new) {
+            self.check_disk_room(bytes, context.now)?;
+        }
+        only_one(self.take_in(jobs, plans, context)?)
     }
 
     fn take_in(
@@ -77,7 +93,6 @@ impl QueueState {
         plans: Vec<Plan>,
         context: &Context<'_>,
     ) -> Result<Vec<Enqueued>> {
-        self.check_room_for(&jobs, &plans, context)?;
         let now = context.now;
         let mut taken_in = BTreeMap::<LaneId, (u64, Vec<JobDetail>)>::new();
         let mut enqueued = Vec::<Enqueued>::with_capacity(jobs.len());
@@ -218,6 +233,10 @@ impl QueueState {
         self.draft.put(Tree::Location, key::job(id), codec::encode(&location));
         self.first_timer = Some(self.first_timer.map_or(due, |first| first.min(due)));
     }
+}
+
+fn only_one(mut enqueued: Vec<Enqueued>) -> Result<Enqueued> {
+    enqueued.pop().ok_or_else(|| Error::new(ErrorKind::Poisoned, "no job was enqueued"))
 }
 
 /// The answer to a job that came before in the same batch.

@@ -7,6 +7,7 @@ use crate::dead_letter::{DeadReason, Removal};
 use crate::job::JobId;
 use crate::priority::Priority;
 use crate::queue::replays::{ReplayCounts, ReplayState};
+use crate::queue::schedules::Skipping;
 
 /// A thing that happened to jobs and is on the disk: what metrics count and logs tell.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,5 +146,47 @@ pub enum Happened {
         state: ReplayState,
         /// What it did.
         counts: ReplayCounts,
+    },
+    /// A schedule made a job. The event's queue is that of its jobs, as for all of schedules.
+    ScheduleFired {
+        /// Its name.
+        schedule: Arc<str>,
+        /// The moment that it was for.
+        slot: Timestamp,
+        /// How long after that it came, in milliseconds.
+        late_ms: u64,
+        /// The job.
+        id: JobId,
+    },
+    /// A schedule passed over moments without making a job.
+    ScheduleSkipped {
+        /// Its name.
+        schedule: Arc<str>,
+        /// The last of them.
+        slot: Timestamp,
+        /// How many.
+        slots: u64,
+        /// Why.
+        why: Skipping,
+    },
+    /// A schedule was made or replaced.
+    SchedulePut {
+        /// Its name.
+        schedule: Arc<str>,
+    },
+    /// A schedule makes no more jobs until it is resumed.
+    SchedulePaused {
+        /// Its name.
+        schedule: Arc<str>,
+    },
+    /// A schedule makes jobs again.
+    ScheduleResumed {
+        /// Its name.
+        schedule: Arc<str>,
+    },
+    /// A schedule is gone.
+    ScheduleRemoved {
+        /// Its name.
+        schedule: Arc<str>,
     },
 }

@@ -138,7 +138,10 @@ impl QueueState {
         let progress = begun.and_then(|begun| begun.slots.get(number));
         match progress.unwrap_or(&SlotProgress::Waiting) {
             SlotProgress::Waiting => chunk.slots.get(number)?.job.expires_at(),
-            SlotProgress::Returned { .. } | SlotProgress::Leased(_) | SlotProgress::Gone => None,
+            SlotProgress::Returned { .. }
+            | SlotProgress::Leased(_)
+            | SlotProgress::LeasedInProcess(_)
+            | SlotProgress::Gone => None,
         }
     }
 

@@ -98,6 +98,9 @@ impl QueueState {
             begun.set_returned(leased.slot, leased.lease.delivery, interruptions);
         }
         lane.reopen(id.first_place);
+        if let Some(slot) = leased.chunk.slots.get(leased.slot) {
+            self.note_waiting(id.lane, slot.place, slot.ready_at);
+        }
         self.mark_dirty(id);
         Ok(())
     }

@@ -52,7 +52,7 @@ impl QueueState {
             .unwrap_or(SlotProgress::Waiting);
         let mut view = self.view(lane, slot.id, &slot.job, JobState::Ready, slot.ready_at)?;
         match progress {
-            SlotProgress::Leased(lease) => {
+            SlotProgress::Leased(lease) | SlotProgress::LeasedInProcess(lease) => {
                 view.state = JobState::Running;
                 view.expires_at = None;
                 view.interruptions = lease.interruptions;
@@ -142,6 +142,7 @@ impl QueueState {
             disk_bytes: self.draft.store().disk_bytes()?,
             disk: self.draft.store().disk_space()?,
             damaged_records: self.meta.damaged_records,
+            schedules: self.schedules_count(),
         })
     }
 
@@ -149,7 +150,7 @@ impl QueueState {
         let (mut oldest_ready_at, mut rates) = (PerPriority::default(), PerPriority::default());
         for priority in Priority::ALL {
             let lane = LaneId { priority, queue: id };
-            oldest_ready_at[priority] = self.oldest_ready_at(lane)?;
+            oldest_ready_at[priority] = self.head(lane)?.map(|head| head.ready_at);
             rates[priority] = self.rates(lane, now);
         }
         match self.queues.by_id.get(&id) {
@@ -162,28 +163,6 @@ impl QueueState {
             }),
             None => Err(Error::new(ErrorKind::NotFound, "the queue is gone")),
         }
-    }
-
-    /// Since when the job that a claim would get first has been ready. Read once per job that
-    /// comes to the head, however often it is asked.
-    fn oldest_ready_at(&mut self, lane_id: LaneId) -> Result<Option<Timestamp>> {
-        if self.queues.ready_jobs(lane_id) == 0 {
-            return Ok(None);
-        }
-        self.seal(lane_id);
-        if let Some(lane) = self.lanes.get(&lane_id)
-            && let Some((first_place, slot, ready_at)) = lane.oldest
-            && lane.is_head(first_place, slot)
-        {
-            return Ok(Some(ready_at));
-        }
-        let Some(chunk) = self.next_chunk_with_waiting(lane_id, 0)? else { return Ok(None) };
-        let lane = self.lanes.entry(lane_id).or_default();
-        let begun = lane.begun.get_mut(&chunk.id.first_place);
-        let number = begun.map_or(Some(0), |begun| begun.next_waiting(0)).unwrap_or(0);
-        let ready_at = chunk.slots.get(number).map(|slot| slot.ready_at);
-        lane.oldest = ready_at.map(|ready_at| (chunk.id.first_place, number, ready_at));
-        Ok(ready_at)
     }
 }
 

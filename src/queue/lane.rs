@@ -21,10 +21,21 @@ pub(crate) struct Lane {
     /// By kind: no chunk before this place has a waiting job of it. Saves claims that want few
     /// kinds from looking at the same backlog of others again.
     pub(crate) kind_cursors: HashMap<String, u64>,
-    /// The oldest ready job as last looked up: chunk, slot, since when.
-    pub(crate) oldest: Option<(u64, usize, Timestamp)>,
+    /// The first waiting job as last looked up.
+    pub(crate) head: Option<Head>,
     /// The last chunks of the lane, while they are small, not begun and next to each other.
     small_run: VecDeque<SmallChunk>,
+}
+
+/// The first waiting job of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// The chunk, and the slot in it.
+    pub(crate) first_place: u64,
+    pub(crate) slot: usize,
+    /// Its place in the lane.
+    pub(crate) place: u64,
+    pub(crate) ready_at: Timestamp,
 }
 
 /// A chunk that is worth merging with its neighbours.
@@ -100,7 +111,7 @@ impl Lane {
     pub(crate) fn forget(&mut self, first_place: u64) {
         self.begun.remove(&first_place);
         self.open.remove(&first_place);
-        self.oldest = self.oldest.filter(|(oldest, _, _)| *oldest != first_place);
+        self.head = self.head.filter(|head| head.first_place != first_place);
     }
 
     /// Forgets a chunk that was removed before anybody had begun it.
@@ -122,8 +133,37 @@ impl Lane {
         }
     }
 
+    /// Takes note that the first waiting job of the lane is in this chunk.
+    pub(crate) fn note_head(&mut self, chunk: &Chunk) {
+        let first_place = chunk.id.first_place;
+        let number = match self.begun.get_mut(&first_place) {
+            Some(begun) => begun.next_waiting(0),
+            // In a chunk that nobody has begun, every slot waits.
+            None => Some(0),
+        };
+        let slot = number.and_then(|number| Some((number, chunk.slots.get(number)?)));
+        self.head = slot.map(|(number, slot)| Head {
+            first_place,
+            slot: number,
+            place: slot.place,
+            ready_at: slot.ready_at,
+        });
+    }
+
+    /// Takes note that a slot of this chunk does not wait any more.
+    pub(crate) fn note_taken(&mut self, chunk: &Chunk) {
+        if self.head.is_some_and(|head| head.first_place == chunk.id.first_place) {
+            self.note_head(chunk);
+        }
+    }
+
+    /// The first waiting job, if it is known without reading.
+    pub(crate) fn known_head(&self) -> Option<Head> {
+        self.head.filter(|head| self.is_head(head.first_place, head.slot))
+    }
+
     /// True when this slot is still the first one waiting, told without reading.
-    pub(crate) fn is_head(&self, first_place: u64, slot: usize) -> bool {
+    fn is_head(&self, first_place: u64, slot: usize) -> bool {
         let none_before = self.open.first().is_none_or(|open| *open >= first_place);
         let waits = match self.begun.get(&first_place) {
             Some(begun) => begun.first_waiting == slot && begun.is_waiting(slot),
@@ -190,17 +230,11 @@ impl Begun {
     }
 
     pub(crate) fn lease(&self, slot: usize) -> Option<&LeaseRecord> {
-        match self.slots.get(slot) {
-            Some(SlotProgress::Leased(lease)) => Some(lease),
-            _ => None,
-        }
+        self.slots.get(slot).and_then(SlotProgress::lease)
     }
 
     pub(crate) fn lease_mut(&mut self, slot: usize) -> Option<&mut LeaseRecord> {
-        match self.slots.get_mut(slot) {
-            Some(SlotProgress::Leased(lease)) => Some(lease),
-            _ => None,
-        }
+        self.slots.get_mut(slot).and_then(SlotProgress::lease_mut)
     }
 
     /// The first waiting slot at or after `from`.
@@ -214,8 +248,10 @@ impl Begun {
         found
     }
 
-    pub(crate) fn set_leased(&mut self, slot: usize, lease: LeaseRecord) {
-        self.set(slot, SlotProgress::Leased(lease));
+    /// `in_process`: its holder dies with the process.
+    pub(crate) fn set_leased(&mut self, slot: usize, lease: LeaseRecord, in_process: bool) {
+        let leased = if in_process { SlotProgress::LeasedInProcess } else { SlotProgress::Leased };
+        self.set(slot, leased(lease));
     }
 
     pub(crate) fn set_returned(&mut self, slot: usize, deliveries: u32, interruptions: u32) {

@@ -1,5 +1,7 @@
 //! A thousand queues cost no more than one: counted in reads of the store for each command.
 
+mod turns;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -61,7 +61,7 @@ impl QueueState {
             self.draft.put_live(lane_id.tree(), chunk.id.key(), bytes);
             if let Some(lane) = self.lanes.get_mut(&lane_id) {
                 lane.lower_kind_cursors(chunk.id.first_place);
-                lane.oldest = None;
+                lane.head = None;
             }
         }
         Ok(())

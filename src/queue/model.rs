@@ -20,10 +20,10 @@ use crate::dead_letter::DeadReason;
 use crate::error::ErrorKind;
 use crate::job::{JobId, JobState, NewJob, Payload, RunAt};
 use crate::lease::LeaseToken;
-use crate::priority::Priority;
+use crate::priority::{PerPriority, Priority};
 use crate::queue::recovery::LEASE_GRACE_MS;
 use crate::queue::state::{Context, QueueState};
-use crate::queue::{Claim, Failed, Failure, examine};
+use crate::queue::{Claim, Failed, Failure, Next, examine};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use dead_letters::Replays;
@@ -74,20 +74,27 @@ struct Run {
     gone: Vec<LeaseToken>,
     durable_gone: Vec<LeaseToken>,
     opened_at: Timestamp,
+    /// Jobs count one level up after little time, or never.
+    ages: bool,
     /// Once the clock stepped back, ends of leases and timers are only bounded, not exact.
     stepped_back: bool,
 }
 
-fn open(store: &MemoryStore, now: Timestamp, random: &mut StdRng) -> QueueState {
-    let config = Config { max_interruptions: MAX_INTERRUPTIONS, ..Config::default() };
+fn open(store: &MemoryStore, ages: bool, now: Timestamp, random: &mut StdRng) -> QueueState {
+    let ageing_ms = PerPriority::from_fn(|priority| match priority {
+        Priority::Default => 1_500,
+        _ => 500,
+    });
+    let ageing_ms = if ages { ageing_ms } else { PerPriority::default() };
+    let config = Config { max_interruptions: MAX_INTERRUPTIONS, ageing_ms, ..Config::default() };
     QueueState::open(Arc::new(store.clone()), config, now, random).unwrap()
 }
 
 impl Run {
-    fn new() -> Self {
+    fn new(ages: bool) -> Self {
         let store = MemoryStore::new();
         let (mut random, now) = (StdRng::seed_from_u64(7), Timestamp::from_ms(1_000_000_000));
-        let state = open(&store, now, &mut random);
+        let state = open(&store, ages, now, &mut random);
         Run {
             store,
             state,
@@ -100,6 +107,7 @@ impl Run {
             gone: Vec::new(),
             durable_gone: Vec::new(),
             opened_at: now,
+            ages,
             stepped_back: false,
         }
     }
@@ -186,7 +194,7 @@ impl Run {
         self.replays = self.durable_replays.clone();
         self.gone = self.durable_gone.clone();
         self.opened_at = self.now;
-        self.state = open(&self.store, self.now, &mut self.random);
+        self.state = open(&self.store, self.ages, self.now, &mut self.random);
         self.tick();
         self.check();
     }
@@ -249,6 +257,7 @@ impl Run {
 
     /// Every job is where the model has it, and the store is sound.
     fn check(&mut self) {
+        self.state.assert_picker();
         let report = examine(&self.store).unwrap();
         assert!(report.is_sound(), "{:#?}", report.problems);
         let known = self.known.clone();
@@ -318,14 +327,21 @@ impl Run {
             lease_ms: LEASE_MS,
             ..Claim::default()
         };
+        // Half of the claims must find out by themselves whose turn it is.
+        let wants_any = queue.or(kind).or(priority).is_none();
+        let next = if wants_any && limit.is_multiple_of(2) { self.explained() } else { None };
         let taken = self.with(|state, context| state.claim(&claim, context)).unwrap();
+        if let Some(next) = next {
+            let first = taken.jobs.first().map(|job| (job.id, job.kind.clone(), job.priority));
+            assert_eq!(next.job.map(|job| (job.id, job.kind, job.priority)), first);
+        }
         let mut lowest = Priority::Critical;
         for got in &taken.jobs {
             let job = self.known.get_mut(&got.id).expect("a job that is there");
             assert_eq!(job.at, At::Waiting, "{} was handed out", got.id);
             assert_eq!(got.attempt, job.failures + 1);
             assert!(got.token.delivery > job.delivery, "a delivery number came again");
-            assert!(got.priority >= lowest, "a more urgent job came later");
+            assert!(self.ages || got.priority >= lowest, "a more urgent job came later");
             assert_eq!((&got.kind, &got.payload), (&job.kind, &job.payload));
             lowest = got.priority;
             job.delivery = got.token.delivery;
@@ -340,9 +356,20 @@ impl Run {
         let most_urgent_left = self.known.values().filter(wanted).map(|job| job.priority).min();
         match most_urgent_left {
             Some(_) if taken.jobs.len() < claim.limit => assert!(!taken.saw_all, "left some"),
-            Some(left) => assert!(left >= lowest, "a more urgent job was passed over"),
+            Some(left) => assert!(self.ages || left >= lowest, "a more urgent job was passed over"),
             None => {}
         }
+    }
+
+    /// What the next claim gets, as it is told; `None` when the group is full.
+    fn explained(&mut self) -> Option<Next> {
+        while !self.state.is_full() {
+            let next = self.with(|state, context| state.explain_next(context.now)).unwrap();
+            if next.is_some() {
+                return next;
+            }
+        }
+        None
     }
 
     /// A token of a job: its live one, or one that holds nothing.
@@ -452,9 +479,10 @@ fn expect_live<T>(outcome: crate::Result<T>, live: bool) -> Option<T> {
 proptest! {
     #[test]
     fn any_history_keeps_every_job_and_every_invariant(
+        ages in any::<bool>(),
         steps in prop::collection::vec(step(), 1..80),
     ) {
-        let mut run = Run::new();
+        let mut run = Run::new(ages);
         for step in steps {
             run.apply(step);
         }

@@ -341,6 +341,7 @@ impl QueueState {
         let id = chunk.id;
         for slot in &chunk.slots {
             self.forget_job(slot.id, slot.moved, &slot.job)?;
+            self.picker.job_left(id.lane, slot.place);
             self.count(id.lane, Some(JobState::Ready), Move::Cancel)?;
         }
         if let Some(lane) = self.lanes.get_mut(&id.lane) {

@@ -1,9 +1,9 @@
 //! Opens a queue: reads what memory needs, and nothing of the backlog.
 //!
 //! Read are the one record of `meta`, all of `queues`, all of `progress` (chunks that were begun),
-//! the first timer, the first of what ends at a moment and the replays of dead letters that are
-//! kept. How long that takes depends on the work in progress when the process ended, never on how
-//! many jobs wait.
+//! the first timer, the first of what ends at a moment, the replays of dead letters that are kept
+//! and the schedules. How long that takes depends on the work in progress when the process ended,
+//! never on how many jobs wait.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::queue::lane::Begun;
 use crate::queue::state::{QueueState, attention_at};
 use crate::queue::tick::pull_back;
 use crate::store::codec::{self, DecodeError};
-use crate::store::format::{MetaRecord, ProgressRecord, QueueRecord, SlotProgress};
+use crate::store::format::{LeaseRecord, MetaRecord, ProgressRecord, QueueRecord, SlotProgress};
 use crate::store::key::{self, ChunkId};
 use crate::store::{Direction, Store, Tree};
 
@@ -78,6 +78,7 @@ impl QueueState {
         state.recover_progress(now)?;
         state.first_timer = state.recover_first_timer()?;
         state.recover_replays(now)?;
+        state.recover_schedules(now)?;
         state.plan_first_sweep(now);
         state.first_ending = state.recover_first_ending()?;
         (state.last_now, state.opened_at) = (now, now);
@@ -123,13 +124,15 @@ impl QueueState {
     fn recover_begun(&mut self, id: ChunkId, mut slots: Vec<SlotProgress>, now: Timestamp) {
         let grace = now.plus_ms(LEASE_GRACE_MS).as_ms();
         for (number, slot) in slots.iter_mut().enumerate() {
-            if let SlotProgress::Leased(lease) = slot {
-                pull_back(lease, now);
-                if lease.deadline_ms < grace {
-                    lease.deadline_ms = grace;
-                }
-                self.leases.insert((attention_at(lease), id, number));
+            let is_in_process = matches!(slot, SlotProgress::LeasedInProcess(_));
+            let Some(lease) = slot.lease_mut() else { continue };
+            pull_back(lease, now);
+            if is_in_process {
+                end_with_process(lease);
+            } else if lease.deadline_ms < grace {
+                lease.deadline_ms = grace;
             }
+            self.leases.insert((attention_at(lease), id, number));
         }
         let begun = Begun::new(slots);
         let lane = self.lanes.entry(id.lane).or_default();
@@ -174,6 +177,12 @@ impl QueueState {
         let counts = self.queues.by_id.values().flat_map(|entry| entry.counts.iter());
         counts.map(|(_, counts)| counts.ready).sum()
     }
+}
+
+/// Its holder died with the process that held the queue before: the first tick ends the lease,
+/// whatever the clock shows. That is an interruption, even if the attempt's time is over by now.
+fn end_with_process(lease: &mut LeaseRecord) {
+    (lease.deadline_ms, lease.timeout_at_ms) = (0, None);
 }
 
 /// Counts everything, once, when the store could not read a part of its files.

@@ -36,7 +36,7 @@ impl QueueState {
         Ok(())
     }
 
-    /// The turn among the queues (`last_served`) stays where it is: the next one goes on behind
+    /// The turn among the lanes stays where it is: the next one goes on behind
     /// the number, whether or not a queue has it.
     fn forget_queue(&mut self, queue: QueueId) {
         if let Some(entry) = self.queues.by_id.remove(&queue) {
@@ -47,7 +47,7 @@ impl QueueState {
             self.lanes.remove(&lane);
             self.mergeable.remove(&lane);
             self.became_ready.remove(&lane);
-            self.ready[priority].remove(&queue);
+            self.picker.leave(lane);
         }
         self.draft.remove(Tree::Queues, key::queue(queue));
     }

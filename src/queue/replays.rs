@@ -301,7 +301,7 @@ impl QueueState {
     fn tell_of(&mut self, id: u64, what: Happened) {
         let queue = self.replays.all.get(&id).and_then(|replay| replay.record.queue.as_deref());
         let queue: Arc<str> = queue.unwrap_or(ALL_QUEUES).into();
-        self.tell_of_replay(queue, what);
+        self.tell_apart(queue, what);
     }
 
     // ---- what time and deaths do ----

@@ -248,8 +248,11 @@ impl QueueState {
         let Some(slot) = chunk.slots.get(number) else { return Ok(()) };
         let lane = chunk.id.lane;
         let mut job = slot.job.clone();
-        if let Some(lane) = self.lanes.get(&lane)
-            && let Some(begun) = lane.begun.get(&chunk.id.first_place)
+        let entry = self.lanes.entry(lane).or_default();
+        if !entry.begun.contains_key(&chunk.id.first_place) {
+            entry.begin(chunk);
+        }
+        if let Some(begun) = entry.begun.get(&chunk.id.first_place)
             && let Some(SlotProgress::Returned { deliveries, interruptions }) =
                 begun.slots.get(number)
         {

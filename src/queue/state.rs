@@ -26,19 +26,20 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::StateCounts;
-use crate::job::{JobId, JobState, Move, Payload, QueueId};
+use crate::job::{JobId, JobState, Move, QueueId};
 use crate::priority::PerPriority;
 use crate::queue::chunk::{Chunk, ChunkBuilder, ChunkCache, ChunkSlot};
 use crate::queue::draft::Draft;
 use crate::queue::event::{Event, Happened, JobDetail};
 use crate::queue::lane::Lane;
+use crate::queue::pick::Picker;
 use crate::queue::rates::LastMinute;
 use crate::queue::replays::Replays;
 use crate::queue::retention::Retention;
+use crate::queue::schedules::Schedules;
 use crate::store::codec;
 use crate::store::format::{
-    JobRecord, LeaseRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND, PayloadRecord,
-    ProgressRecord, QueueRecord,
+    JobRecord, LeaseRecord, LocationRecord, MetaRecord, ProgressRecord, QueueRecord,
 };
 use crate::store::key::{self, ChunkId, LaneId};
 use crate::store::{Tree, WriteSet};
@@ -64,16 +65,15 @@ pub(crate) struct QueueState {
     pub(crate) meta: MetaRecord,
     pub(crate) queues: Queues,
     pub(crate) lanes: BTreeMap<LaneId, Lane>,
-    /// Queues with ready jobs that are not paused, by priority.
-    pub(crate) ready: PerPriority<BTreeSet<QueueId>>,
-    /// The queue that was served last, by priority: the next one goes first.
-    pub(crate) last_served: PerPriority<Option<QueueId>>,
+    /// Which lane is served next.
+    pub(crate) picker: Picker,
     /// Leases by the moment they need attention.
     pub(crate) leases: BTreeSet<(Timestamp, ChunkId, usize)>,
     /// The first timer, if there is one.
     pub(crate) first_timer: Option<Timestamp>,
     pub(crate) replays: Replays,
     pub(crate) retention: Retention,
+    pub(crate) schedules: Schedules,
     /// The first entry of what ends at a moment, if there is one.
     pub(crate) first_ending: Option<Timestamp>,
     /// Bytes that the disk takes before the reserve is touched; `None` where there is no disk.
@@ -126,16 +126,16 @@ pub(crate) struct QueueEntry {
 impl QueueState {
     pub(crate) fn new(config: Config, draft: Draft, meta: MetaRecord) -> Self {
         QueueState {
+            picker: Picker::new(config.ageing_ms),
             config,
             draft,
             queues: Queues::default(),
             lanes: BTreeMap::new(),
-            ready: PerPriority::default(),
-            last_served: PerPriority::default(),
             leases: BTreeSet::new(),
             first_timer: None,
             replays: Replays::default(),
             retention: Retention::default(),
+            schedules: Schedules::default(),
             first_ending: None,
             disk_room_bytes: None,
             refile_from: None,
@@ -209,11 +209,8 @@ impl QueueState {
             self.draft.put(Tree::Meta, key::META.to_vec(), codec::encode(&self.meta));
             self.freed_bytes.add(now, 0, self.draft.freed_bytes());
             let live_bytes = self.draft.live_bytes().to_be_bytes();
-            self.draft.put(
-                Tree::Meta,
-                key::LIVE_BYTES.to_vec(),
-                Bytes::copy_from_slice(&live_bytes),
-            );
+            let live_bytes = Bytes::copy_from_slice(&live_bytes);
+            self.draft.put(Tree::Meta, key::LIVE_BYTES.to_vec(), live_bytes);
         }
         self.draft.take()
     }
@@ -242,8 +239,8 @@ impl QueueState {
         self.events.push(Event { queue, priority: None, what });
     }
 
-    /// Tells what a background replay did; its queue is the one it is about, if it is about one.
-    pub(crate) fn tell_of_replay(&mut self, queue: Arc<str>, what: Happened) {
+    /// Tells what a background replay or a schedule did; its queue is the one it is about, if any.
+    pub(crate) fn tell_apart(&mut self, queue: Arc<str>, what: Happened) {
         self.events.push(Event { queue, priority: None, what });
     }
 
@@ -307,12 +304,12 @@ impl QueueState {
             *counts.of_mut(to) += 1;
         }
         if counts.ready > 0 && !entry.paused {
-            self.ready[lane.priority].insert(lane.queue);
+            self.picker.enter(lane);
             if to == Some(JobState::Ready) {
                 self.became_ready.insert(lane);
             }
         } else {
-            self.ready[lane.priority].remove(&lane.queue);
+            self.picker.leave(lane);
         }
         Ok(())
     }
@@ -333,6 +330,7 @@ impl QueueState {
 
     /// Adds a job to the chunk that the group builds for its lane.
     pub(crate) fn add_to_lane(&mut self, lane: LaneId, slot: ChunkSlot) {
+        self.note_waiting(lane, slot.place, slot.ready_at);
         let job_bytes = codec::body_bytes(&slot.job);
         let builder = self.building.entry(lane).or_insert_with(ChunkBuilder::new);
         if let Some(slot) = builder.push(slot, job_bytes) {
@@ -342,6 +340,12 @@ impl QueueState {
             assert!(left_over.is_none(), "I9: a job of {job_bytes} bytes has no room in a chunk");
             self.building.insert(lane, builder);
         }
+    }
+
+    /// Takes note that a job, which was counted, waits at this place.
+    pub(crate) fn note_waiting(&mut self, lane: LaneId, place: u64, ready_at: Timestamp) {
+        let is_only_one = self.queues.ready_jobs(lane) == 1;
+        self.picker.job_came(lane, place, ready_at, is_only_one);
     }
 
     /// Puts a job that was elsewhere at the end of a lane.
@@ -392,10 +396,15 @@ impl QueueState {
             self.leases.remove(&(attention_at(lease), id, slot));
         }
         begun.set_gone(slot);
-        if begun.left() > 0 {
-            if begun.waiting() == 0 {
-                lane.open.remove(&id.first_place);
-            }
+        let left = begun.left();
+        if begun.waiting() == 0 {
+            lane.open.remove(&id.first_place);
+        }
+        lane.note_taken(chunk);
+        if let Some(slot) = chunk.slots.get(slot) {
+            self.picker.job_left(id.lane, slot.place);
+        }
+        if left > 0 {
             self.mark_dirty(id);
             return;
         }
@@ -415,63 +424,6 @@ impl QueueState {
         self.release_unique_key(id, job)?;
         self.forget_expiry(id, job);
         Ok(())
-    }
-
-    /// Removes the parts of a payload, if it has any.
-    pub(crate) fn forget_payload(&mut self, id: JobId, payload: &PayloadRecord) -> Result<()> {
-        for part in 0..payload.parts() {
-            let key = key::payload_part(id, part);
-            // Where a part was ever set aside, one may be missing, and must not be counted twice.
-            if self.meta.damaged_records > 0 && self.draft.get(Tree::Payload, &key)?.is_none() {
-                continue;
-            }
-            let bytes = self.payload_part_bytes(payload, part);
-            self.draft.remove_live(Tree::Payload, key, bytes);
-        }
-        Ok(())
-    }
-
-    fn payload_part_bytes(&self, payload: &PayloadRecord, part: u16) -> usize {
-        use crate::store::format::PAYLOAD_PART_BYTES;
-        let (PayloadRecord::JsonParts { bytes } | PayloadRecord::BinaryParts { bytes }) = payload
-        else {
-            return 0;
-        };
-        let before = usize::from(part) * PAYLOAD_PART_BYTES;
-        codec::HEADER_BYTES + (*bytes as usize).saturating_sub(before).min(PAYLOAD_PART_BYTES)
-    }
-
-    /// The payload of a job, put together from its parts if it has any.
-    ///
-    /// # Errors
-    /// [`Corrupt`](ErrorKind::Corrupt) when a part is damaged or missing.
-    pub(crate) fn payload(&mut self, id: JobId, payload: &PayloadRecord) -> Result<Payload> {
-        let bytes = match payload {
-            PayloadRecord::Json(bytes) => return Ok(Payload::Json(bytes.clone())),
-            PayloadRecord::Binary(bytes) => return Ok(Payload::Binary(bytes.clone())),
-            PayloadRecord::JsonParts { bytes } | PayloadRecord::BinaryParts { bytes } => *bytes,
-        };
-        let mut whole = Vec::with_capacity(bytes as usize);
-        for part in 0..payload.parts() {
-            let key = key::payload_part(id, part);
-            let stored = self.draft.get(Tree::Payload, &key)?;
-            match stored.as_ref().map(|stored| codec::decode_raw(PAYLOAD_PART_KIND, stored)) {
-                Some(Ok(part)) => whole.extend_from_slice(&part),
-                found => {
-                    if let (Some(Err(reason)), Some(stored)) = (&found, &stored) {
-                        self.set_aside(Tree::Payload, key, stored, reason)?;
-                    }
-                    return Err(Error::new(
-                        ErrorKind::Corrupt,
-                        format!("part {part} of the payload of job {id} is damaged or missing"),
-                    ));
-                }
-            }
-        }
-        Ok(match payload {
-            PayloadRecord::JsonParts { .. } => Payload::Json(whole.into()),
-            _ => Payload::Binary(whole.into()),
-        })
     }
 }
 

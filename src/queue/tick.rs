@@ -38,10 +38,11 @@ impl QueueState {
         let more_to_refile = self.refile_endings_and_keys(context.now)?;
         let more_leases = self.end_leases(context)?;
         let more_timers = self.fire_timers(context.now)?;
+        let more_slots = self.fire_schedules(context)?;
         let more_replays = self.move_replays_on(context)?;
         let more_sweeping = self.sweep_dead(context.now)?;
         let more_endings = self.end_what_is_over(context.now)?;
-        let more_ends = more_leases || more_timers || more_endings;
+        let more_ends = more_leases || more_timers || more_slots || more_endings;
         Ok(more_refiling || more_to_refile || more_ends || more_replays || more_sweeping)
     }
 
@@ -50,7 +51,7 @@ impl QueueState {
         let first_lease = self.leases.first().map(|(moment, _, _)| *moment);
         let dead_letters = self.replays.next_due().into_iter().chain(self.retention.next_sweep);
         let first = first_lease.into_iter().chain(self.first_timer).chain(self.first_ending);
-        first.chain(dead_letters).min()
+        first.chain(dead_letters).chain(self.next_slot_due()).min()
     }
 
     // ---- leases ----
@@ -184,6 +185,7 @@ impl QueueState {
         }
         self.leases.extend(leases);
         self.replays.clock_stepped_back(now);
+        self.step_schedules_back(now);
         self.refile_from = Some(Vec::new());
         self.refile_endings_from = Some(Bound::Unbounded);
         self.refile_keys_from = Some(Bound::Unbounded);

@@ -36,4 +36,6 @@ pub struct Snapshot {
     pub disk: Option<DiskSpace>,
     /// Records set aside because their checksum failed.
     pub damaged_records: u64,
+    /// Schedules.
+    pub schedules: u64,
 }

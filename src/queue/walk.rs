@@ -167,7 +167,9 @@ impl QueueState {
             Some(Some(SlotProgress::Waiting | SlotProgress::Returned { .. })) => {
                 Some(JobState::Ready)
             }
-            Some(Some(SlotProgress::Leased(_))) => Some(JobState::Running),
+            Some(Some(SlotProgress::Leased(_) | SlotProgress::LeasedInProcess(_))) => {
+                Some(JobState::Running)
+            }
             Some(Some(SlotProgress::Gone) | None) => None,
         }
     }

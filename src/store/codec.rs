@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The format this program writes. Every record carries it.
-pub(crate) const FORMAT_VERSION: u8 = 1;
+pub(crate) const FORMAT_VERSION: u8 = 2;
 /// Bytes before the body.
 pub(crate) const HEADER_BYTES: usize = 6;
 /// No body is longer; bounds what decoding may allocate.
@@ -109,9 +109,10 @@ fn open(kind: u8, bytes: &[u8]) -> Result<&[u8], DecodeError> {
         return Err(DecodeError::Damaged("its checksum does not match"));
     }
     match *version {
-        FORMAT_VERSION if *found_kind == kind => Ok(body),
-        FORMAT_VERSION => Err(DecodeError::Damaged("it is a record of another kind")),
         0 => Err(DecodeError::Damaged("no program ever wrote format 0")),
+        // Every body of format 1 is one of format 2, which only has a variant more.
+        1..=FORMAT_VERSION if *found_kind == kind => Ok(body),
+        1..=FORMAT_VERSION => Err(DecodeError::Damaged("it is a record of another kind")),
         newer => Err(DecodeError::NewerFormat(newer)),
     }
 }
@@ -176,9 +177,10 @@ mod tests {
     #[test]
     fn a_newer_format_is_told_from_damage() {
         let mut bytes = encode(&Sample { number: 7, names: vec![] }).to_vec();
-        let sum = checksum(2, Sample::KIND, &bytes[HEADER_BYTES..]).to_le_bytes();
-        bytes[0] = 2;
+        let newer = FORMAT_VERSION + 1;
+        let sum = checksum(newer, Sample::KIND, &bytes[HEADER_BYTES..]).to_le_bytes();
+        bytes[0] = newer;
         bytes[2..6].copy_from_slice(&sum);
-        assert_eq!(decode::<Sample>(&bytes), Err(DecodeError::NewerFormat(2)));
+        assert_eq!(decode::<Sample>(&bytes), Err(DecodeError::NewerFormat(newer)));
     }
 }

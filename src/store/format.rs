@@ -16,6 +16,8 @@
 //! | expiry | moment · what · job, or queue and key | empty, or 1: re-filed | an index |
 //! | results | job | [`ResultRecord`] | truth |
 //! | replays | number | [`ReplayRecord`] | truth |
+//! | schedules | 0 · name | [`ScheduleRecord`] | truth |
+//! | schedules | 1 · name | [`ScheduleProgressRecord`] | truth |
 //! | damaged | tree · key | the bytes as found | |
 //!
 //! A job lies in exactly one of: a ready slot that is not gone, a timer, a dead letter (I1).
@@ -31,7 +33,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::dead_letter::DeadReason;
-use crate::job::{JobState, StateCounts};
+use crate::job::{CatchUp, JobState, OnConflict, StateCounts};
 use crate::priority::PerPriority;
 use crate::retry::RetryPolicy;
 use crate::store::codec::Record;
@@ -200,6 +202,25 @@ pub(crate) enum SlotProgress {
     Leased(LeaseRecord),
     /// Done, or moved to another tree.
     Gone,
+    /// Somebody has it who dies with the process: the lease ends at the next opening. Since
+    /// format 2.
+    LeasedInProcess(LeaseRecord),
+}
+
+impl SlotProgress {
+    pub(crate) fn lease(&self) -> Option<&LeaseRecord> {
+        match self {
+            SlotProgress::Leased(lease) | SlotProgress::LeasedInProcess(lease) => Some(lease),
+            SlotProgress::Waiting | SlotProgress::Returned { .. } | SlotProgress::Gone => None,
+        }
+    }
+
+    pub(crate) fn lease_mut(&mut self) -> Option<&mut LeaseRecord> {
+        match self {
+            SlotProgress::Leased(lease) | SlotProgress::LeasedInProcess(lease) => Some(lease),
+            SlotProgress::Waiting | SlotProgress::Returned { .. } | SlotProgress::Gone => None,
+        }
+    }
 }
 
 /// A lease.
@@ -325,6 +346,46 @@ pub(crate) enum ReplayEnd {
     Cancelled { ended_ms: u64 },
 }
 
+/// A schedule, as it was handed in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ScheduleRecord {
+    pub(crate) cron: String,
+    pub(crate) time_zone: String,
+    pub(crate) catch_up: CatchUp,
+    pub(crate) queue: String,
+    pub(crate) kind: String,
+    /// Never in parts.
+    pub(crate) payload: PayloadRecord,
+    pub(crate) priority: u8,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) max_interruptions: Option<u32>,
+    pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) unique: Option<(UniqueKeyRecord, OnConflict)>,
+    pub(crate) expires_in_ms: Option<u64>,
+}
+
+/// How far a schedule has come. Written in the commit of each job that it makes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ScheduleProgressRecord {
+    pub(crate) paused: bool,
+    /// Slots up to this moment are none of it. Steps back with the clock.
+    pub(crate) since_ms: u64,
+    /// Slots up to this one have been fired or skipped. Never steps back.
+    pub(crate) done_ms: Option<u64>,
+    pub(crate) last_run: Option<LastRunRecord>,
+    /// Slots that were skipped.
+    pub(crate) skipped: u64,
+}
+
+/// The last slot that made a job.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LastRunRecord {
+    pub(crate) slot_ms: u64,
+    pub(crate) job: u128,
+}
+
 impl Record for MetaRecord {
     const KIND: u8 = 1;
 }
@@ -357,6 +418,12 @@ impl Record for ResultRecord {
 }
 impl Record for ReplayRecord {
     const KIND: u8 = 12;
+}
+impl Record for ScheduleRecord {
+    const KIND: u8 = 13;
+}
+impl Record for ScheduleProgressRecord {
+    const KIND: u8 = 14;
 }
 
 #[cfg(test)]

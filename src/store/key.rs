@@ -183,6 +183,33 @@ pub(crate) fn replay_from(key: &[u8]) -> Option<u64> {
     rest.is_empty().then_some(number)
 }
 
+/// `0 u8 · name`, in [`Tree::Schedules`]: what a schedule is.
+pub(crate) fn schedule(name: &str) -> Vec<u8> {
+    [&[0], name.as_bytes()].concat()
+}
+
+/// `1 u8 · name`, in [`Tree::Schedules`]: how far it has come.
+pub(crate) fn schedule_progress(name: &str) -> Vec<u8> {
+    [&[1], name.as_bytes()].concat()
+}
+
+/// What a key of [`Tree::Schedules`] stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OfSchedule {
+    Definition(String),
+    Progress(String),
+}
+
+pub(crate) fn schedule_from(key: &[u8]) -> Option<OfSchedule> {
+    let (what, name) = key.split_first()?;
+    let name = std::str::from_utf8(name).ok().filter(|name| !name.is_empty())?.to_owned();
+    match what {
+        0 => Some(OfSchedule::Definition(name)),
+        1 => Some(OfSchedule::Progress(name)),
+        _ => None,
+    }
+}
+
 /// `place of the tree in Tree::ALL u8 · the key it had there`, in [`Tree::Damaged`].
 pub(crate) fn damaged(tree: Tree, key: &[u8]) -> Vec<u8> {
     let number = Tree::ALL.iter().position(|each| *each == tree).unwrap_or_default();
@@ -269,6 +296,10 @@ mod tests {
             prop_assert_eq!(named_from(&unique(queue, &text)), Some(held));
             let asked = Named::Idempotency(queue, text.clone());
             prop_assert_eq!(named_from(&idempotency(queue, &text)), Some(asked));
+            let definition = OfSchedule::Definition(text.clone());
+            prop_assert_eq!(schedule_from(&schedule(&text)), Some(definition));
+            let progress = OfSchedule::Progress(text.clone());
+            prop_assert_eq!(schedule_from(&schedule_progress(&text)), Some(progress));
         }
 
         #[test]

@@ -16,8 +16,10 @@
 //!    values. [`COMMIT_BYTES_MAX`] keeps the bytes in bounds; whoever builds a commit keeps the
 //!    number of such keys in the hundreds.
 //! 5. **Nobody else flushes.** The background thread of sled would log a failed sync and go on.
-//! 6. **`snap.*.generating` is removed before opening**: what a power cut left half written stops
-//!    sled from opening for good.
+//! 6. **Opening in two steps** (`opening.rs`): sled writes over what its new snapshot does not
+//!    need before the name of that snapshot is durable. So it is stopped between the two until
+//!    the folder is synced. Before, `snap.*.generating` is removed: what a power cut left half
+//!    written stops sled from opening for good.
 //! 7. **A small cache, and no `len()`.** The cache counts bytes of the log, the pages in memory
 //!    take several times that; `len()` reads the whole tree.
 //! 8. **Compaction** (`compaction.rs`), when opening and while in use: one live record pins its
@@ -39,6 +41,7 @@ mod database;
 mod durable_end;
 mod log;
 mod message;
+mod opening;
 
 use std::any::Any;
 use std::fs;

@@ -23,6 +23,7 @@ mod queue_reply;
 mod result_reply;
 mod settle_call;
 
+mod ageing;
 mod bulk_dead;
 mod cancel;
 mod claim;

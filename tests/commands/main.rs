@@ -20,6 +20,7 @@ mod enqueue;
 mod jobs;
 mod ndjson;
 mod queues;
+mod schedules;
 mod terminal;
 
 use node::Node;

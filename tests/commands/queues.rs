@@ -52,3 +52,15 @@ async fn the_address_of_a_node_comes_from_the_environment_too() {
     assert_eq!(client.printed(&["healthcheck"]), format!("{} is ready\n", client.0));
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_job_that_is_next_is_told_with_the_reason() {
+    let (node, client) = node_with(&[]).await;
+    assert_eq!(client.printed(&["queues", "next"]), "No job is ready.\n");
+    let id = client.printed(&["enqueue", "k", "--queue=q"]);
+    let why = "No ready job counts as more urgent than default.";
+    let told = client.printed(&["queues", "next"]);
+    assert_eq!(told, format!("{} q k default: {why}\n", id.trim()));
+    assert_eq!(client.json(&["queues", "next", "--json"])["next"]["why"], why);
+    node.stop().await;
+}

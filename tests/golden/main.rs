@@ -27,14 +27,17 @@ use std::collections::BTreeSet;
 
 use everything::NOW_MS;
 use node::{Node, assert_sound};
-use pulk::Timestamp;
+use pulk::queue::Claim;
+use pulk::{NewJob, Timestamp};
 use serde_json::{Value, json};
 
 use crate::directories::{Golden, all};
 use crate::listing::{list, without_what_time_changes};
 
 /// The format of today.
-const FORMAT: &str = "format-1";
+const FORMAT: &str = "format-2";
+/// A queue, since format 2, with one job. It ran in the process, after all was listed.
+const IN_PROCESS: &str = "in-process";
 
 #[tokio::test]
 #[ignore = "writes the directories of a new format"]
@@ -48,8 +51,12 @@ async fn make() {
         queue.close().await.unwrap();
         let (queue, _) = everything::open(directory.path()).await.unwrap();
         with_results.extend(everything::fill(&queue, "after").await);
+        queue.enqueue(NewJob::new("ran").queue(IN_PROCESS)).await.unwrap();
         everything::settle(directory.path()).await;
         let listing = list(&queue, &clock, &with_results).await;
+        let claim =
+            Claim { queues: vec![IN_PROCESS.to_owned()], in_process: true, ..Claim::default() };
+        assert_eq!(queue.claim(claim).await.unwrap().jobs.len(), 1);
         if name == "closed" {
             queue.close().await.unwrap();
         }
@@ -66,6 +73,7 @@ async fn the_library_finds_all_that_was_there() {
         let results: Vec<_> =
             results.iter().map(|job| job["id"].as_str().unwrap().parse().unwrap()).collect();
         let found = list(&queue, &clock, &results).await;
+        let expected = with_interruption(expected);
         for part in ["queues", "jobs", "results", "replays"] {
             assert_eq!(found[part], expected[part], "{part} of {golden:?}");
         }
@@ -73,6 +81,17 @@ async fn the_library_finds_all_that_was_there() {
         let report = pulk::queue::doctor(directory.path()).unwrap();
         assert!(report.is_sound() && report.mended == 0, "{report:#?}");
     }
+}
+
+/// A lease of the process that wrote the directory ended with the opening.
+fn with_interruption(mut expected: Value) -> Value {
+    for job in expected["jobs"].as_array_mut().unwrap() {
+        if job["queue"] == IN_PROCESS {
+            assert_eq!((&job["state"], &job["interruptions"]), (&json!("ready"), &json!(0)));
+            job["interruptions"] = json!(1);
+        }
+    }
+    expected
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// What must have a mutation that it catches, as the words that name it in a command.
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 13] = [
     "--test kill",
     "--test power_cut",
     "--test failing_disk",
@@ -32,6 +32,7 @@ const KINDS: [&str; 12] = [
     "--test golden",
     "--test simulation",
     "--test sled_rules",
+    "--test push",
     "--exact crash_recovery",
     "--exact queue_commands",
     "--exact http_request",

@@ -9,9 +9,9 @@ use std::net::{TcpListener, TcpStream};
 use std::ops::Bound;
 use std::path::Path;
 
+use pulk::Priority;
 use pulk::store::sled::{Limit, Limits};
 use pulk::store::{Direction, JournaledStore, Sizes, Store, Tree, WriteSet};
-use pulk::{ErrorKind, Priority};
 use pulk_proof_disk::chance::Seeded;
 use pulk_proof_disk::{Chance, Operation};
 
@@ -27,7 +27,7 @@ const LIVE_BYTES: &[u8] = b"live_bytes";
 const TREES: [Tree; 3] = [Tree::Ready(Priority::Default), Tree::Timers, Tree::Payload];
 const KEYS: u64 = 120;
 /// Of sled, as the store sets it.
-const SEGMENT_BYTES: u64 = 16 << 20;
+const SEGMENT_BYTES: usize = 16 << 20;
 
 type All = BTreeMap<(Tree, Vec<u8>), Vec<u8>>;
 
@@ -40,13 +40,15 @@ struct Plan {
     journal_file_bytes: u64,
     spare_bytes: u64,
     value_bytes_max: u64,
+    segment_bytes: usize,
 }
 
 impl Plan {
     fn sizes(self) -> Sizes {
         let limit = Limit { spare_bytes: self.spare_bytes, ratio: 3 };
         let compaction = Limits { plenty: limit, short: limit };
-        Sizes { journal_file_bytes: self.journal_file_bytes, compaction, ..Sizes::default() }
+        let Plan { journal_file_bytes, segment_bytes, .. } = self;
+        Sizes { journal_file_bytes, compaction, segment_bytes }
     }
 
     fn open(self, dir: &Path) -> JournaledStore {
@@ -134,9 +136,10 @@ fn writer() {
         journal_file_bytes: numbers[4],
         spare_bytes: numbers[5],
         value_bytes_max: numbers[6],
+        segment_bytes: numbers[7] as usize,
     };
-    let (dir, life) = (Path::new(words[0]), numbers[7] as usize);
-    let mut parent = TcpStream::connect(("127.0.0.1", numbers[8] as u16)).unwrap();
+    let (dir, life) = (Path::new(words[0]), numbers[8] as usize);
+    let mut parent = TcpStream::connect(("127.0.0.1", numbers[9] as u16)).unwrap();
     let store = plan.open(dir);
     let mut number = commits_of(&store);
     let mut all = plan.after(number);
@@ -166,11 +169,12 @@ fn live(plan: Plan, life: usize, recording: &mut Recording) {
     let port = parent.local_addr().unwrap().port();
     let Plan { seed, lives: [first, second, third], .. } = plan;
     let orders = format!(
-        "{} {seed} {first} {second} {third} {} {} {} {life} {port}",
+        "{} {seed} {first} {second} {third} {} {} {} {} {life} {port}",
         recording.root().join("data").display(),
         plan.journal_file_bytes,
         plan.spare_bytes,
-        plan.value_bytes_max
+        plan.value_bytes_max,
+        plan.segment_bytes
     );
     let mut command = recording.command(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "commits::writer"]).env(WRITER, orders);
@@ -189,24 +193,10 @@ fn answered(recording: &Recording, cut: usize) -> Option<u64> {
     last.map(|bytes| u64::from_be_bytes(bytes[..].try_into().unwrap()))
 }
 
-/// True when a segment of sled's file holds nothing, and one behind it something.
-fn has_zeroed_segments(data: &Path) -> bool {
-    let db = std::fs::read(data.join("sled/db")).unwrap_or_default();
-    let is_empty = |segment: &[u8]| segment.iter().take(20).all(|byte| *byte == 0);
-    let mut segments = db.chunks(SEGMENT_BYTES as usize).map(is_empty);
-    segments.any(|is_empty| is_empty) && segments.any(|is_empty| !is_empty)
-}
-
 /// `under_way`: how many commits may be there besides those answered.
 fn holds(plan: Plan, answered: u64, under_way: u64, image: &Path) {
     let data = image.join("data");
-    let has_zeroed_segments = has_zeroed_segments(&data);
-    let store = match JournaledStore::open_with_sizes(&data, 0, plan.sizes()) {
-        // Known, and told in docs/TESTING.md: sled writes zeros over segments that a snapshot no
-        // longer needs, before the name of that snapshot is durable.
-        Err(refused) if refused.kind() == ErrorKind::Corrupt && has_zeroed_segments => return,
-        opened => opened.unwrap(),
-    };
+    let store = plan.open(&data);
     let commits = commits_of(&store);
     assert!(commits >= answered, "commit {answered} was answered, and {commits} are there");
     let most = answered + under_way;
@@ -267,6 +257,7 @@ fn the_store_holds_the_first_so_many_commits_whenever_the_power_goes() {
         journal_file_bytes: 100_000,
         spare_bytes: 2 << 20,
         value_bytes_max: 8_000,
+        segment_bytes: SEGMENT_BYTES,
     };
     let has_met = |recording: &Recording| {
         assert!(recording.renames_to("sled.old") > 1, "few databases were compacted");
@@ -282,9 +273,10 @@ fn a_database_that_writes_over_its_segments_holds_them_too() {
         journal_file_bytes: 120_000,
         spare_bytes: u64::MAX,
         value_bytes_max: 30_000,
+        segment_bytes: SEGMENT_BYTES,
     };
     let has_met = |recording: &Recording| {
-        let over = recording.segments_written_over("db", SEGMENT_BYTES);
+        let over = recording.segments_written_over("db", SEGMENT_BYTES as u64);
         assert!(over > 0, "{over} segments were written over");
     };
     every_image_holds(plan, has_met, [24, 2, 6]);

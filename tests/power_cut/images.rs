@@ -49,6 +49,11 @@ pub fn directory() -> PathBuf {
     tempfile::Builder::new().prefix("pulk-power-cut-").tempdir_in(scratch()).unwrap().keep()
 }
 
+/// A new directory for an image.
+pub fn scratch_directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(scratch()).unwrap()
+}
+
 /// Where images are made: in memory if there is enough, where syncs cost nothing.
 fn scratch() -> PathBuf {
     let memory = Path::new("/dev/shm");

@@ -31,4 +31,5 @@ mod commits;
 mod door;
 mod images;
 mod ledger;
+mod opening;
 mod recording;

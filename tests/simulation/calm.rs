@@ -2,7 +2,7 @@
 
 use pulk::JobState;
 use pulk::queue::{Ack, Claim, DeadChoice, Purge, PurgeDead, ReplayMany, Settle};
-use pulk_proof::draw::QUEUES;
+use pulk_proof::draw::{Known, QUEUES};
 use pulk_proof::driver::{Fault, Handed};
 use pulk_proof::{Answer, Command};
 
@@ -24,6 +24,9 @@ impl World {
         }
         for name in QUEUES {
             self.ask(Command::Resume(name.to_owned()));
+        }
+        for gone in Known::no_schedules() {
+            self.ask(gone);
         }
         self.drain();
         let all = ReplayMany { choice: DeadChoice::default(), ..ReplayMany::default() };

@@ -185,6 +185,9 @@ impl World {
                     (Some(worker), word)
                 }
                 14 | 15 => (None, (self.known.word(chance), one_in(chance, 30))),
+                16 if one_in(chance, 2) => {
+                    (None, (self.known.scheduling(chance), one_in(chance, 30)))
+                }
                 16 => (None, (self.known.question(chance), false)),
                 _ => (None, (self.known.operation(chance), one_in(chance, 30))),
             };
@@ -330,6 +333,12 @@ fn config(chance: &mut dyn Chance, known: &mut Known, is_large: bool) -> Config 
         result_ttl_ms: if one_in(chance, 4) { 0 } else { 1 + chance.below(HOUR_MS) },
         retry: RetryPolicy { base_ms: 2 + chance.below(5_000), max_ms: 600_000, jitter: 0.5 },
         ..default
+    };
+    config.ageing_ms = match config.max_interruptions {
+        // Jobs age while others come, and jump over levels when the clock does.
+        0 | 1 => PerPriority::from_fn(|priority| 2_000 * u64::from(priority.number())),
+        2 => PerPriority::default(),
+        _ => config.ageing_ms,
     };
     if one_in(chance, 3) && !is_large {
         let capacity = 2 + chance.below(6);

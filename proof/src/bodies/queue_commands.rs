@@ -54,6 +54,10 @@ fn config(chance: &mut dyn Chance, known: &mut Known) -> Config {
             _ => pulk::priority::PerPriority::from_fn(|_| 4),
         },
         max_queues: if choices & 8 == 0 { 1_000 } else { 3 },
+        ageing_ms: match choices & 32 {
+            0 => Config::default().ageing_ms,
+            _ => pulk::priority::PerPriority::from_fn(|_| 1_500),
+        },
         result_ttl_ms: if choices & 16 == 0 { 60_000 } else { 0 },
         dead_max_age_ms: age_ms,
         dead_max_per_queue: number,
@@ -75,7 +79,10 @@ fn step(chance: &mut dyn Chance, driver: &mut Driver, known: &mut Known) {
             let now = driver.now();
             let calls = (0..1 + chance.below(4))
                 .map(|_| Handed { command: known.command(chance, now), deaf: one_in(chance, 24) });
-            let calls = calls.collect();
+            let mut calls: Vec<Handed> = calls.collect();
+            if one_in(chance, 8) {
+                calls.push(Handed { command: known.scheduling(chance), deaf: false });
+            }
             let fault = fault(chance, 16);
             let finished = driver.group(calls, fault);
             finished.iter().for_each(|finished| known.learn(finished));

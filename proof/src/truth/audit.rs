@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pulk::queue::{QueueView, ReplayView};
+use pulk::queue::{Next, QueueView, ReplayView, ScheduleView};
 use pulk::{JobId, JobState, JobView};
 
 use super::{At, Checked, Timer, Truth, hold};
@@ -16,6 +16,10 @@ pub struct Seen {
     pub queues: Vec<QueueView>,
     /// The background replays.
     pub replays: Vec<ReplayView>,
+    /// What the next claim gets, if that was asked.
+    pub next: Option<Next>,
+    /// The schedules.
+    pub schedules: Vec<ScheduleView>,
 }
 
 impl Truth {
@@ -43,7 +47,9 @@ impl Truth {
         hold!(serials == expected, "jobs are listed as {serials:?}, and lie as {expected:?}");
         self.are_queues(&seen.queues)?;
         self.are_replays(&seen.replays)?;
-        self.unseen.clear();
+        seen.next.as_ref().map_or(Ok(()), |next| self.is_next(next))?;
+        self.are_schedules(&seen.schedules)?;
+        self.unseen = None;
         self.replays
             .keys()
             .copied()
@@ -57,19 +63,9 @@ impl Truth {
         let mut serials = Vec::with_capacity(jobs.len());
         let mut missing: BTreeSet<u64> = self.jobs.keys().copied().collect();
         for view in jobs {
-            let serial = self.recognize(view.id, &view.payload)?;
+            let serial = self.recognize(view.id, &view.payload, &view.headers)?;
             hold!(missing.remove(&serial), "I1: job {serial} is there twice: {view:?}");
             serials.push(serial);
-        }
-        for serial in missing.clone() {
-            let job = self.job(serial);
-            if let At::Leased { lease, .. } = &job.at
-                && lease.cancelled
-                && job.may_have_timed_out(self.now)
-            {
-                missing.remove(&serial);
-                self.forget(serial);
-            }
         }
         let lost = missing.first().map(|serial| (serial, &self.jobs[serial]));
         hold!(lost.is_none(), "I7: {} jobs are lost, the first is {lost:?}", missing.len());
@@ -87,33 +83,23 @@ impl Truth {
 
     /// What chance decided, or which of two things was on the disk: within what is allowed.
     pub(super) fn learn(&mut self, serial: u64, view: &JobView) -> Checked {
-        let now = self.now;
         let job = self.job_mut(serial);
-        if view.state != JobState::Running && job.may_have_timed_out(now) {
-            self.time_out(serial)?;
-            if let At::Timer(timer) = &self.job(serial).at
-                && timer.due <= now
-                && view.state == JobState::Ready
-            {
-                // It was tried again at once.
-                self.make_ready(serial);
-            }
-            return self.learn(serial, view);
-        }
         match (&mut job.at, view.state) {
-            (At::Timer(timer), JobState::Ready) if timer.due <= now && timer.latest > now => {
-                hold!(view.run_at <= now, "job {serial} is ready since {}", view.run_at);
+            (At::Timer(timer), JobState::Ready) if timer.may_be_over => {
                 self.make_ready(serial);
+                self.unplaced.insert(serial);
+                return self.learn(serial, view);
             }
-            (At::Timer(Timer { due, latest, .. }), JobState::Scheduled | JobState::Retrying)
-                if due != latest =>
-            {
+            (
+                At::Timer(Timer { due, latest, may_be_over, .. }),
+                JobState::Scheduled | JobState::Retrying,
+            ) if due != latest => {
                 hold!(
                     (*due..=*latest).contains(&view.run_at),
                     "job {serial} is due {due} to {latest}, and waits until {}",
                     view.run_at
                 );
-                (*due, *latest) = (view.run_at, view.run_at);
+                (*due, *latest, *may_be_over) = (view.run_at, view.run_at, false);
             }
             (At::Leased { lease, .. }, JobState::Running) => {
                 let (Some((started, least)), Some(running)) = (lease.least, &view.running) else {
@@ -151,7 +137,13 @@ impl Truth {
         let replays = self.replays.values();
         let replays = replays.map(|it| format!("a replay is {}", it.view.state.as_str()));
         let results = self.results.iter().map(|_| "a result is kept".to_owned());
-        dead.chain(replays).chain(results).collect()
+        let aged = self.has_aged().then(|| "a job counts as more urgent than it is".to_owned());
+        let scheduled = self.schedules.values().flat_map(|it| {
+            let (fired, missed, conflicts) = it.counts;
+            let of = |count: u64, what: &str| (count > 0).then(|| format!("a schedule {what}"));
+            [of(fired, "fires"), of(missed, "misses"), of(conflicts, "meets its key")]
+        });
+        dead.chain(replays).chain(results).chain(aged).chain(scheduled.flatten()).collect()
     }
 
     /// Ids of jobs that were seen: none of them may ever come again for another job.

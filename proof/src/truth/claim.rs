@@ -1,91 +1,127 @@
-//! What a claim must get: the most urgent first, the queues in turn, the oldest of each first.
+//! What a claim must get: job after job of the lane that counts as most urgent, the lanes in turn,
+//! the oldest of each first.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use pulk::queue::{Claim, Claimed, ClaimedJob};
+use pulk::queue::{CANDIDATES_MAX, Claim, Claimed, ClaimedJob, Next};
 use pulk::{JobState, Priority};
 
-use super::{At, Checked, Job, Lease, QueueNumber, Truth, Written, hold, token};
+use super::{At, Checked, Lease, QueueNumber, Truth, Written, hold, token};
+
+/// A lane in the order of turns.
+type Lane = (QueueNumber, Priority);
+
+/// A job that a claim gets, from a lane that counted as this.
+struct Chosen {
+    level: Priority,
+    lane: Lane,
+    serial: u64,
+}
 
 impl Truth {
     /// What a claim gets now, in its order.
     #[must_use]
     pub fn choose(&self, claim: &Claim) -> Vec<u64> {
-        self.chosen(claim).into_iter().map(|(_, serial)| serial).collect()
+        self.chosen(claim).into_iter().map(|chosen| chosen.serial).collect()
     }
 
-    fn chosen(&self, claim: &Claim) -> Vec<(QueueNumber, u64)> {
+    fn chosen(&self, claim: &Claim) -> Vec<Chosen> {
         let mut taken = Vec::new();
         if !self.config.scheduler_enabled {
             return taken;
         }
-        for priority in Priority::ALL {
-            let here = self.config.priorities.contains(&priority);
-            if here && (claim.priorities.is_empty() || claim.priorities.contains(&priority)) {
-                self.choose_at(priority, claim, &mut taken);
-            }
+        let mut last_served = self.last_served;
+        let mut lanes = self.lanes(claim);
+        while taken.len() < claim.limit {
+            let with_level = lanes.iter().filter_map(|(lane, jobs)| {
+                let wanted = |serial: &&u64| self.is_of_kind(**serial, claim);
+                jobs.iter().find(wanted)?;
+                Some((self.level(lane.1, *jobs.first()?), *lane))
+            });
+            let with_level: Vec<(Priority, Lane)> = with_level.collect();
+            let Some(level) = with_level.iter().map(|(level, _)| *level).min() else { break };
+            let last = last_served[usize::from(level.number())];
+            let lanes_here = with_level.iter().filter(|(its, _)| *its == level);
+            let lanes_here: Vec<Lane> = lanes_here.map(|(_, lane)| *lane).collect();
+            let behind = lanes_here.iter().filter(|lane| last.is_none_or(|last| **lane > last));
+            let Some(lane) = behind.min().or(lanes_here.iter().min()).copied() else { break };
+            let jobs = lanes.get_mut(&lane).expect("it has a level");
+            let wanted = jobs.iter().position(|serial| self.is_of_kind(*serial, claim));
+            let serial = jobs.remove(wanted.expect("a wanted one is there"));
+            last_served[usize::from(level.number())] = Some(lane);
+            taken.push(Chosen { level, lane, serial });
         }
         taken
     }
 
-    fn choose_at(&self, priority: Priority, claim: &Claim, taken: &mut Vec<(QueueNumber, u64)>) {
-        let mut queues = self.in_turn(priority, claim);
-        while !queues.is_empty() && taken.len() < claim.limit {
-            let mut still_full = Vec::new();
-            for (number, queue) in queues.iter().enumerate() {
-                let share = (claim.limit - taken.len()).div_ceil(queues.len() - number);
-                let waiting = self.waiting(priority, *queue, &claim.kinds);
-                let before: BTreeSet<u64> = taken.iter().map(|(_, serial)| *serial).collect();
-                let waiting = waiting.into_iter().filter(|serial| !before.contains(serial));
-                let got: Vec<_> = waiting.take(share).map(|serial| (*queue, serial)).collect();
-                if got.len() == share {
-                    still_full.push(*queue);
-                }
-                taken.extend(got);
-                if taken.len() >= claim.limit {
-                    return;
-                }
+    /// Jobs wait in a lane that counts as more urgent than they are.
+    pub(super) fn has_aged(&self) -> bool {
+        let lanes = self.lanes(&Claim::default());
+        lanes
+            .iter()
+            .any(|(lane, jobs)| jobs.first().is_some_and(|one| self.level(lane.1, *one) < lane.1))
+    }
+
+    fn is_of_kind(&self, serial: u64, claim: &Claim) -> bool {
+        claim.kinds.is_empty() || claim.kinds.contains(&self.job(serial).kind)
+    }
+
+    /// What a lane counts as whose first job is this one.
+    fn level(&self, priority: Priority, first: u64) -> Priority {
+        let At::Ready { ready_at, .. } = self.job(first).at else { return priority };
+        let (mut level, mut waited_ms) = (priority, self.now.ms_since(ready_at));
+        loop {
+            let limit_ms = self.config.ageing_ms[level];
+            if level == Priority::Critical || limit_ms == 0 || waited_ms < limit_ms {
+                return level;
             }
-            queues = still_full;
+            waited_ms -= limit_ms;
+            level = Priority::ALL[usize::from(level.number()) - 1];
         }
     }
 
-    /// The queues with ready jobs that a claim wants, beginning after the one served last.
-    fn in_turn(&self, priority: Priority, claim: &Claim) -> Vec<QueueNumber> {
-        let wanted = |number: &QueueNumber, paused: bool, name: &String| {
-            let has_jobs = self.jobs.values().any(|job| {
-                (job.queue, job.priority) == (*number, priority) && job.state() == JobState::Ready
-            });
-            let named = claim.queues.is_empty() || claim.queues.contains(name);
-            named && !paused && has_jobs
-        };
-        let queues = self.queues.iter();
-        let mut queues: Vec<QueueNumber> = queues
-            .filter(|(number, queue)| wanted(number, queue.paused, &queue.name))
-            .map(|(number, _)| *number)
-            .collect();
-        let last = self.last_served[usize::from(priority.number())];
-        let first = queues.partition_point(|number| last.is_some_and(|last| *number <= last));
-        queues.rotate_left(first);
-        if claim.queues.is_empty() && claim.kinds.is_empty() {
-            queues.truncate(claim.limit);
+    /// The ready jobs of each lane that a claim may take from, in the order of their places.
+    fn lanes(&self, claim: &Claim) -> BTreeMap<Lane, Vec<u64>> {
+        let mut lanes = BTreeMap::<Lane, Vec<(u64, u64)>>::new();
+        for (serial, job) in &self.jobs {
+            let queue = &self.queues[&job.queue];
+            let wanted = !queue.paused
+                && self.config.priorities.contains(&job.priority)
+                && (claim.priorities.is_empty() || claim.priorities.contains(&job.priority))
+                && (claim.queues.is_empty() || claim.queues.contains(&queue.name));
+            if let At::Ready { place, .. } = job.at
+                && wanted
+            {
+                lanes.entry((job.queue, job.priority)).or_default().push((place, *serial));
+            }
         }
-        queues
-    }
-
-    /// The ready jobs of a lane and of some kinds, in the order of their places.
-    fn waiting(&self, priority: Priority, queue: QueueNumber, kinds: &[String]) -> Vec<u64> {
-        let wanted = |job: &Job| {
-            (job.queue, job.priority) == (queue, priority)
-                && (kinds.is_empty() || kinds.contains(&job.kind))
-        };
-        let waiting = self.jobs.iter().filter_map(|(serial, job)| match job.at {
-            At::Ready { place, .. } if wanted(job) => Some((place, *serial)),
-            _ => None,
+        let sorted = lanes.into_iter().map(|(lane, mut jobs)| {
+            jobs.sort_unstable();
+            (lane, jobs.into_iter().map(|(_, serial)| serial).collect())
         });
-        let mut waiting: Vec<_> = waiting.collect();
-        waiting.sort_unstable();
-        waiting.into_iter().map(|(_, serial)| serial).collect()
+        sorted.collect()
+    }
+
+    /// What is told of the next job is what the next claim gets.
+    pub(super) fn is_next(&self, next: &Next) -> Checked {
+        let chosen = self.chosen(&Claim::default()).pop();
+        let expected = chosen.map(|chosen| {
+            let job = self.job(chosen.serial);
+            let queue = self.name(job.queue).to_owned();
+            (chosen.serial, queue, job.kind.clone(), job.priority, chosen.level)
+        });
+        let told = next.job.as_ref().map(|job| {
+            let serial = self.serial(job.id).unwrap_or_default();
+            (serial, job.queue.clone(), job.kind.clone(), job.priority, job.counts_as)
+        });
+        hold!(told == expected, "the next job is {expected:?}, and told as {next:?}");
+        let served = next.candidates.iter().filter(|one| one.skipped.is_none());
+        let ready: u64 = served.map(|one| one.ready).sum();
+        let lanes = self.lanes(&Claim::default());
+        let waiting: u64 = lanes.values().map(|jobs| jobs.len() as u64).sum();
+        let all = self.config.scheduler_enabled && lanes.len() <= CANDIDATES_MAX;
+        hold!(!all || ready == waiting, "{waiting} jobs wait, and are told as {next:?}");
+        Ok(())
     }
 
     /// A claim is applied, and gets what it must get.
@@ -94,15 +130,16 @@ impl Truth {
     /// When it was told something else.
     pub fn claim(&mut self, claim: &Claim, claimed: Option<&Claimed>) -> Checked {
         let chosen = self.chosen(claim);
-        for (queue, serial) in &chosen {
-            let priority = self.lend(*serial, claim);
-            self.last_served[usize::from(priority.number())] = Some(*queue);
+        for Chosen { level, lane, serial } in &chosen {
+            self.lend(*serial, claim);
+            self.last_served[usize::from(level.number())] = Some(*lane);
         }
         let Some(claimed) = claimed else { return Ok(()) };
-        let serials: Vec<u64> = chosen.into_iter().map(|(_, serial)| serial).collect();
+        let serials: Vec<u64> = chosen.into_iter().map(|chosen| chosen.serial).collect();
         let jobs = claimed.jobs.iter();
-        let told: Vec<u64> =
-            jobs.map(|job| self.recognize(job.id, &job.payload)).collect::<Checked<_>>()?;
+        let told: Vec<u64> = jobs
+            .map(|job| self.recognize(job.id, &job.payload, &job.headers))
+            .collect::<Checked<_>>()?;
         let both = || serials.iter().chain(&told).map(|serial| (serial, self.jobs.get(serial)));
         hold!(
             told == serials,
@@ -119,9 +156,8 @@ impl Truth {
     /// When it got another.
     pub fn claim_beside_replays(&mut self, claim: &Claim, claimed: &Claimed) -> Checked {
         hold!(claimed.jobs.len() <= claim.limit, "a claim got too many jobs: {claimed:?}");
-        let mut last = Priority::Critical;
         for told in &claimed.jobs {
-            let serial = self.recognize(told.id, &told.payload)?;
+            let serial = self.recognize(told.id, &told.payload, &told.headers)?;
             if self.job(serial).is_dead() {
                 self.was_put_back_early(serial)?;
             }
@@ -131,19 +167,24 @@ impl Truth {
                 && (claim.priorities.is_empty() || claim.priorities.contains(&job.priority))
                 && (claim.kinds.is_empty() || claim.kinds.contains(&job.kind));
             hold!(
-                wanted && !queue.paused && job.state() == JobState::Ready && job.priority >= last,
+                wanted && !queue.paused && job.state() == JobState::Ready,
                 "a claim {claim:?} got job {serial}: {job:?}"
             );
-            let number = job.queue;
-            last = self.lend(serial, claim);
-            self.last_served[usize::from(last.number())] = Some(number);
+            // Those put back in this group that no answer told of stand behind all others, and
+            // are as young as this one if it is one of them.
+            let lane = (job.queue, job.priority);
+            let same = Claim { queues: vec![queue.name.clone()], ..Claim::default() };
+            let first = self.lanes(&same).get(&lane).and_then(|jobs| jobs.first().copied());
+            let level = self.level(lane.1, first.unwrap_or(serial));
+            self.lend(serial, claim);
+            self.last_served[usize::from(level.number())] = Some(lane);
             self.is_lent(serial, told)?;
         }
         Ok(())
     }
 
     /// Gives a lease, with the next delivery number.
-    fn lend(&mut self, serial: u64, claim: &Claim) -> Priority {
+    fn lend(&mut self, serial: u64, claim: &Claim) {
         let now = self.now;
         let job = self.job_mut(serial);
         job.deliveries += 1;
@@ -158,12 +199,12 @@ impl Truth {
                 worker: claim.worker.clone(),
                 progress: None,
                 cancelled: false,
+                in_process: claim.in_process,
                 written: Written { started: now, least_deadline: deadline, deadline },
                 least: None,
             };
             job.at = At::Leased { place, ready_at, lease };
         }
-        job.priority
     }
 
     fn is_lent(&self, serial: u64, told: &ClaimedJob) -> Checked {

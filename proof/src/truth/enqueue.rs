@@ -13,12 +13,12 @@ use crate::command::{Answer, Told};
 
 /// A job that is there, or the one at a place of the batch.
 #[derive(Clone, Copy, Debug)]
-enum Whom {
+pub(super) enum Whom {
     There(u64),
     InBatch(usize),
 }
 
-enum Plan {
+pub(super) enum Plan {
     New { replaces: Option<Whom> },
     Existing(Whom),
     Repeat(Box<Given>),
@@ -65,7 +65,7 @@ impl Truth {
         Ok(())
     }
 
-    fn plan(&self, jobs: &[NewJob]) -> Result<Vec<Plan>, ErrorKind> {
+    pub(super) fn plan(&self, jobs: &[NewJob]) -> Result<Vec<Plan>, ErrorKind> {
         let mut holders = BTreeMap::new();
         let mut calls = BTreeMap::new();
         let mut plans = Vec::new();
@@ -160,7 +160,7 @@ impl Truth {
         Ok(())
     }
 
-    fn take_in(
+    pub(super) fn take_in(
         &mut self,
         job: &NewJob,
         plan: Plan,
@@ -221,10 +221,13 @@ impl Truth {
         };
         let place = self.place();
         let at = match due > now {
-            true => At::Timer(Timer { due, latest: due, since, retry: false }),
+            true => At::Timer(Timer { due, latest: due, since, retry: false, may_be_over: false }),
             false => At::Ready { place, ready_at: now },
         };
-        let serial = serial_of(&new.payload).ok_or("a job without a serial")?;
+        let serial = match serial_of(&new.payload) {
+            Some(serial) => serial,
+            None => self.serial_for(new)?,
+        };
         let expires_at = new.expires_in_ms.map(|in_ms| now.plus_ms(in_ms));
         let unique = new.unique.as_ref().map(|unique| (unique.key.clone(), unique.ttl_ms));
         if let Some((key, ttl_ms)) = &unique {

@@ -29,6 +29,7 @@ impl Truth {
                 },
                 None => refused(Some(told), ErrorKind::NotFound),
             },
+            Command::Schedule(name) => self.look_at_schedule(name, told),
             Command::ReplayStatus(id) if !self.replays.contains_key(id) => {
                 refused(Some(told), ErrorKind::NotFound)
             }
@@ -47,9 +48,13 @@ impl Truth {
                 self.is_dead_page(query, page)
             }
             (Command::Replays, Answer::Replays(views)) => self.are_replays(views),
+            (Command::Schedules(_), Answer::Schedules(page)) => self.are_schedules(&page.schedules),
             (Command::ReplayStatus(_), Answer::Replay(view)) => self.is_replay(view),
+            (Command::ExplainNext, Answer::Next(next)) => self.is_next(next),
             (Command::Snapshot, Answer::Snapshot(whole)) => {
                 hold!(whole.now == self.now, "it is {}, and told {}", self.now, whole.now);
+                let schedules = self.schedules.len() as u64;
+                hold!(whole.schedules == schedules, "{schedules} schedules: {whole:?}");
                 hold!(whole.damaged_records == 0, "{} are damaged", whole.damaged_records);
                 self.are_queues(&whole.queues)
             }
@@ -172,7 +177,7 @@ impl Truth {
         follows: bool,
         more: bool,
     ) -> Checked {
-        let told = jobs.iter().map(|job| self.recognize(job.id, &job.payload));
+        let told = jobs.iter().map(|job| self.recognize(job.id, &job.payload, &job.headers));
         let told = told.collect::<Checked<Vec<u64>>>()?;
         let uncertain =
             |job: &Job| matches!(&job.at, At::Timer(timer) if timer.due != timer.latest);

@@ -33,8 +33,8 @@ impl Replaying {
     }
 
     /// It runs, or did in a group that nobody has looked at.
-    fn may_have_moved(&self, unseen: &BTreeSet<Timestamp>) -> bool {
-        self.is_running() || self.view.ended_at.is_some_and(|at| unseen.contains(&at))
+    fn may_have_moved(&self, unseen: Option<Timestamp>) -> bool {
+        self.is_running() || self.view.ended_at.is_some_and(|at| unseen == Some(at))
     }
 
     fn failed_too_often(&self, died: u64) -> bool {
@@ -154,7 +154,7 @@ impl Truth {
             replay.died,
             told.id
         );
-        let moved = replay.may_have_moved(&self.unseen);
+        let moved = replay.may_have_moved(self.unseen);
         let before = &mut replay.view;
         before.counts.died_again = died;
         if moved {
@@ -233,7 +233,7 @@ impl Truth {
             let mut by = self.may_put_back(*serial);
             by.retain(|id| left.get(id).is_some_and(|left| *left > 0));
             self.was_put_back(*serial, by)?;
-            hold!(self.unseen.contains(at), "job {serial} was put back at {at}, between groups");
+            hold!(self.unseen == Some(*at), "job {serial} was put back at {at}, between groups");
             if let At::Ready { ready_at, .. } = &mut self.job_mut(*serial).at {
                 *ready_at = *at;
             }
@@ -250,7 +250,7 @@ impl Truth {
                 DeadChoice::Ids(ids) => job.id.is_some_and(|id| ids.contains(&id)),
                 DeadChoice::Filter(filter) => self.lets_through(filter, job),
             };
-            let may = replay.may_have_moved(&self.unseen) && replay.letters.contains(&serial);
+            let may = replay.may_have_moved(self.unseen) && replay.letters.contains(&serial);
             (meant && may).then_some(*id)
         };
         self.replays.iter().filter_map(may).collect()

@@ -4,7 +4,7 @@ use pulk::dead_letter::DeadReason;
 use pulk::job::limits;
 use pulk::{JobState, Timestamp};
 
-use super::{At, Checked, Job, Lease, Truth, Written};
+use super::{At, Checked, Lease, Truth, Written, hold};
 
 /// How long a lease lives on after opening when it ran out while the queue was closed.
 const LEASE_GRACE_MS: u64 = 10_000;
@@ -23,9 +23,22 @@ impl Lease {
         self.written.least_deadline = self.written.least_deadline.min(self.deadline);
     }
 
+    /// Whoever held it is dead: the first group ends it, whatever the clock shows, and never as
+    /// timed out.
+    fn end_with_process(&mut self, now: Timestamp) {
+        let first_started = self.written.started.min(now);
+        let started = self.least.map_or(self.started, |(started, _)| started.min(self.started));
+        let over = Timestamp::from_ms(0);
+        self.least = (started != first_started).then_some((started.min(now), over));
+        (self.started, self.deadline, self.timeout_ms) = (first_started, over, None);
+    }
+
     /// After opening it is what was written, brought back within its length, and has some seconds
     /// at least. `may_step_back`: that the clock stepped back may be known beside this.
     fn reopen(&mut self, now: Timestamp, may_step_back: bool) {
+        if self.in_process {
+            return self.end_with_process(now);
+        }
         let grace = now.plus_ms(LEASE_GRACE_MS);
         let latest = now.plus_ms(self.lease_ms);
         let opened = |deadline: Timestamp| deadline.min(latest).max(grace);
@@ -45,24 +58,20 @@ impl Lease {
     }
 }
 
-impl Job {
-    /// After an opening, its start may be earlier than it seems.
-    pub(super) fn may_have_timed_out(&self, now: Timestamp) -> bool {
-        let At::Leased { lease, .. } = &self.at else { return false };
-        let least = lease.least.zip(lease.timeout_ms);
-        least.is_some_and(|((started, _), timeout_ms)| started.plus_ms(timeout_ms) <= now)
-    }
-}
-
 impl Truth {
-    /// The queue was opened at this moment, on what the last commit left.
-    pub fn open(&mut self, now: Timestamp) {
+    /// The queue is being opened at this moment, on what the last commit left: so much changes
+    /// before the time does anything.
+    pub fn reopen(&mut self, now: Timestamp) {
         let may_step_back = now < self.latest;
         for job in self.jobs.values_mut() {
             if let At::Leased { lease, .. } = &mut job.at {
                 lease.reopen(now, may_step_back);
             }
         }
+    }
+
+    /// It was opened, and what was there was looked at.
+    pub fn open(&mut self, now: Timestamp) {
         self.last_served = [None; 5];
         let limited = self.config.dead_max_age_ms > 0 || self.config.dead_max_per_queue > 0;
         self.next_sweep = limited.then_some(now);
@@ -87,9 +96,11 @@ impl Truth {
         self.earn(self.now, now, false);
         self.now = now;
         self.latest = self.latest.max(now);
-        self.unseen.insert(now);
+        let unseen = self.unseen.replace(now);
+        hold!(unseen.is_none_or(|unseen| unseen == now), "nobody looked at what {unseen:?} did");
         self.end_leases()?;
         self.fire_timers();
+        self.fire_schedules()?;
         self.sweep();
         self.end_what_is_over();
         Ok(())
@@ -97,6 +108,7 @@ impl Truth {
 
     /// What counts from a moment that is in the future now counts from now.
     fn step_back(&mut self, now: Timestamp) {
+        self.step_schedules_back(now);
         for job in self.jobs.values_mut() {
             if let At::Timer(timer) = &mut job.at
                 && let Some(since) = timer.since.filter(|since| *since > now)
@@ -155,6 +167,11 @@ impl Truth {
 
     fn fire_timers(&mut self) {
         let now = self.now;
+        for job in self.jobs.values_mut() {
+            if let At::Timer(timer) = &mut job.at {
+                timer.may_be_over |= timer.due <= now && now < timer.latest;
+            }
+        }
         let due = self.jobs.iter().filter_map(|(serial, job)| match &job.at {
             At::Timer(timer) if timer.latest <= now => {
                 Some((timer.due, job.birth, *serial, timer.due == timer.latest))
@@ -176,10 +193,6 @@ impl Truth {
     pub(super) fn make_ready(&mut self, serial: u64) {
         let (place, ready_at) = (self.place(), self.now);
         self.job_mut(serial).at = At::Ready { place, ready_at };
-        if self.unseen.len() > 1 {
-            // What came in groups that nobody has looked at came in an order that looking tells.
-            self.unplaced.insert(serial);
-        }
     }
 
     fn sweep(&mut self) {

@@ -147,7 +147,8 @@ impl Truth {
             }
         }
         job.expires_at = None;
-        job.at = At::Timer(Timer { due, latest, since: Some(now), retry: true });
+        job.at =
+            At::Timer(Timer { due, latest, since: Some(now), retry: true, may_be_over: false });
         Ok(())
     }
 
@@ -227,7 +228,7 @@ impl Truth {
             true => {
                 let (due, latest, since) = (run_at, run_at, Some(now));
                 let job = self.job_mut(serial);
-                job.at = At::Timer(Timer { due, latest, since, retry: false });
+                job.at = At::Timer(Timer { due, latest, since, retry: false, may_be_over: false });
             }
             false => self.give_back(serial),
         }

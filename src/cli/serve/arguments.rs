@@ -9,7 +9,8 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, value_parser};
 
 use super::super::log::{self, LogFormat};
-use crate::config::{DEAD_AGE_MS_MAX, RESULT_TTL_MS_MAX, StoreKind};
+use super::worker_arguments::WorkerArguments;
+use crate::config::{AGEING_MS_MAX, DEAD_AGE_MS_MAX, RESULT_TTL_MS_MAX, StoreKind};
 use crate::error::{Error, Result};
 use crate::job::{JobId, QueueId, limits};
 use crate::priority::Priority;
@@ -149,6 +150,42 @@ pub(in crate::cli) struct ServeArguments {
         value_parser = share
     )]
     pub(super) retry_jitter: f64,
+    /// How long a high job is ready before it counts as critical; 0: it never does.
+    #[arg(
+        long,
+        env = "JOBS_AGEING_MS_HIGH",
+        value_name = "MS",
+        default_value_t = 60_000,
+        value_parser = value_parser!(u64).range(..=AGEING_MS_MAX)
+    )]
+    pub(super) ageing_ms_high: u64,
+    /// How long a default job is ready before it counts as high; 0: it never does.
+    #[arg(
+        long,
+        env = "JOBS_AGEING_MS_DEFAULT",
+        value_name = "MS",
+        default_value_t = 120_000,
+        value_parser = value_parser!(u64).range(..=AGEING_MS_MAX)
+    )]
+    pub(super) ageing_ms_default: u64,
+    /// How long a low job is ready before it counts as default; 0: it never does.
+    #[arg(
+        long,
+        env = "JOBS_AGEING_MS_LOW",
+        value_name = "MS",
+        default_value_t = 300_000,
+        value_parser = value_parser!(u64).range(..=AGEING_MS_MAX)
+    )]
+    pub(super) ageing_ms_low: u64,
+    /// How long a bulk job is ready before it counts as low; 0: it never does.
+    #[arg(
+        long,
+        env = "JOBS_AGEING_MS_BULK",
+        value_name = "MS",
+        default_value_t = 600_000,
+        value_parser = value_parser!(u64).range(..=AGEING_MS_MAX)
+    )]
+    pub(super) ageing_ms_bulk: u64,
     /// Most critical jobs that may wait in one queue; 0 is no limit.
     #[arg(
         long,
@@ -299,6 +336,8 @@ pub(in crate::cli) struct ServeArguments {
         ignore_case = true
     )]
     pub(super) log_format: LogFormat,
+    #[command(flatten)]
+    pub(super) worker: WorkerArguments,
 }
 
 /// Priorities with commas between them, in any letter case.

@@ -98,7 +98,7 @@ impl Run {
             portions += 1;
         };
         if purged.is_none() {
-            self.state = super::open(&self.store, self.now, &mut self.random);
+            self.state = super::open(&self.store, self.ages, self.now, &mut self.random);
             self.opened_at = self.now;
         }
         let told = self.learn_what_a_purge_did(&purge, purged.is_some());

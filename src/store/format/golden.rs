@@ -1,10 +1,10 @@
-//! Format 1, byte by byte. These bytes lie on disks: when one of them must change, the
-//! format gets a new version.
+//! The formats, byte by byte. These bytes lie on disks: when one of them must change, the format
+//! gets a new version.
 
 use std::fmt::Debug;
 
 use super::*;
-use crate::store::codec::{decode, encode};
+use crate::store::codec::{HEADER_BYTES, decode, encode};
 
 fn job() -> JobRecord {
     JobRecord {
@@ -27,12 +27,28 @@ fn job() -> JobRecord {
     }
 }
 
+/// Bytes of format 1 are read, and written again as format 2 with the same body.
 #[track_caller]
 fn golden<T: Record + PartialEq + Debug>(record: T, hex: &str) {
+    let written: String = hex_of(&encode(&record)[HEADER_BYTES..]);
+    assert_eq!(written, hex[2 * HEADER_BYTES..]);
+    assert_eq!(decode::<T>(&bytes_of(hex)).unwrap(), record);
+}
+
+#[track_caller]
+fn golden_2<T: Record + PartialEq + Debug>(record: T, hex: &str) {
     let bytes = encode(&record);
-    let written: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(written, hex);
+    assert_eq!(hex_of(&bytes), hex);
     assert_eq!(decode::<T>(&bytes).unwrap(), record);
+}
+
+fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let digits = hex.as_bytes().chunks(2).map(|digits| std::str::from_utf8(digits).unwrap());
+    digits.map(|digits| u8::from_str_radix(digits, 16).unwrap()).collect()
 }
 
 #[test]
@@ -97,9 +113,8 @@ fn a_chunk_of_format_1_keeps_its_bytes() {
     );
 }
 
-#[test]
-fn progress_of_format_1_keeps_its_bytes() {
-    let lease = LeaseRecord {
+fn lease() -> LeaseRecord {
+    LeaseRecord {
         delivery: 3,
         interruptions: 1,
         started_ms: 1_800_000_000_000,
@@ -109,11 +124,15 @@ fn progress_of_format_1_keeps_its_bytes() {
         worker: Some("w".to_owned()),
         progress: Some(40),
         cancelled: true,
-    };
+    }
+}
+
+#[test]
+fn progress_of_format_1_keeps_its_bytes() {
     let slots = vec![
         SlotProgress::Waiting,
         SlotProgress::Returned { deliveries: 2, interruptions: 1 },
-        SlotProgress::Leased(lease),
+        SlotProgress::Leased(lease()),
         SlotProgress::Gone,
     ];
     golden(
@@ -121,6 +140,38 @@ fn progress_of_format_1_keeps_its_bytes() {
         "\
          010418856edf0400010201020301fd00505c18a3010000fd30c55c18a3010000fb307501fd603a\
          5d18a301000001017701280103",
+    );
+}
+
+#[test]
+fn progress_of_format_2_keeps_its_bytes() {
+    let slots = vec![
+        SlotProgress::Waiting,
+        SlotProgress::Returned { deliveries: 2, interruptions: 1 },
+        SlotProgress::Leased(lease()),
+        SlotProgress::Gone,
+        SlotProgress::LeasedInProcess(lease()),
+    ];
+    golden_2(
+        ProgressRecord { slots },
+        "\
+         02048b100d9c0500010201020301fd00505c18a3010000fd30c55c18a3010000fb307501fd603a\
+         5d18a301000001017701280103040301fd00505c18a3010000fd30c55c18a3010000fb307501fd\
+         603a5d18a3010000010177012801",
+    );
+}
+
+#[test]
+fn a_record_of_format_2_says_so() {
+    golden_2(
+        MetaRecord {
+            store_id: 1 << 100,
+            next_sequence: 300,
+            next_queue: 2,
+            damaged_records: 0,
+            last_commit_ms: 1_800_000_000_000,
+        },
+        "020103cbd09cfe00000000000000000000000010000000fb2c010200fd00505c18a3010000",
     );
 }
 
@@ -228,5 +279,43 @@ fn keys_results_and_replays_of_format_1_keep_their_bytes() {
          010c1268c34401056d61696c7300010401026e6f0101fe00000000000000000000000400000000\
          010a000000000000044001000000000000e03f04030102fd00505c18a3010000fb2c01fdf4515c\
          18a30100000101fde8535c18a301000001016b",
+    );
+}
+
+#[test]
+fn schedules_of_format_1_keep_their_bytes() {
+    let unique = UniqueKeyRecord { key: "k".to_owned(), ttl_ms: Some(7) };
+    golden(
+        ScheduleRecord {
+            cron: "@daily".to_owned(),
+            time_zone: "UTC".to_owned(),
+            catch_up: CatchUp::All,
+            queue: "mails".to_owned(),
+            kind: "mail".to_owned(),
+            payload: PayloadRecord::Json(Bytes::from_static(b"{}")),
+            priority: 2,
+            max_attempts: Some(3),
+            max_interruptions: Some(5),
+            retry: Some(RetryPolicy { base_ms: 1_000, max_ms: 3_600_000, jitter: 0.5 }),
+            timeout_ms: Some(60_000),
+            headers: vec![("a".to_owned(), "b".to_owned())],
+            unique: Some((unique, OnConflict::Replace)),
+            expires_in_ms: Some(9),
+        },
+        "\
+         010da1d377ef06406461696c790355544302056d61696c73046d61696c00027b7d020103010501\
+         fbe803fc80ee3600000000000000e03f01fb60ea010161016201016b0107020109",
+    );
+    golden(
+        ScheduleProgressRecord {
+            paused: true,
+            since_ms: 1_800_000_000_000,
+            done_ms: Some(1_800_000_060_000),
+            last_run: Some(LastRunRecord { slot_ms: 1_800_000_060_000, job: 1 << 90 }),
+            skipped: 300,
+        },
+        "\
+         010e1d211a1801fd00505c18a301000001fd603a5d18a301000001fd603a5d18a3010000fe0000\
+         0000000000000000000400000000fb2c01",
     );
 }

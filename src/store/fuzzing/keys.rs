@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::job::{JobId, QueueId};
 use crate::priority::Priority;
 use crate::store::Tree;
-use crate::store::key::{self, ChunkId, Ending, LaneId, Named};
+use crate::store::key::{self, ChunkId, Ending, LaneId, Named, OfSchedule};
 
 /// Two keys of each kind drawn from the bytes, and the bytes as a key of each kind.
 ///
@@ -113,6 +113,16 @@ fn names_and_ends_are_apart(a: &Parts, b: &Parts) {
     assert_eq!(unique(a).cmp(&unique(b)), named(a).cmp(&named(b)));
     assert_eq!(asked(a).cmp(&asked(b)), named(a).cmp(&named(b)));
     assert_ne!(unique(a), asked(b));
+    let schedule = |parts: &Parts| key::schedule(&parts.text);
+    let progress = |parts: &Parts| key::schedule_progress(&parts.text);
+    assert_eq!(schedule(a).cmp(&schedule(b)), a.text.cmp(&b.text));
+    assert_eq!(progress(a).cmp(&progress(b)), a.text.cmp(&b.text));
+    assert_ne!(schedule(a), progress(b));
+    if !a.text.is_empty() {
+        let text = || a.text.clone();
+        assert_eq!(key::schedule_from(&schedule(a)), Some(OfSchedule::Definition(text())));
+        assert_eq!(key::schedule_from(&progress(a)), Some(OfSchedule::Progress(text())));
+    }
     let (queue, text) = named(a);
     assert_eq!(key::named_from(&unique(a)), Some(Named::Unique(queue, text.clone())));
     assert_eq!(key::named_from(&asked(a)), Some(Named::Idempotency(queue, text)));
@@ -164,6 +174,10 @@ fn what_nobody_wrote_is_refused(input: &[u8]) {
     is_same(key::named_from(input).map(|named| match named {
         Named::Unique(queue, text) => key::unique(queue, &text),
         Named::Idempotency(queue, text) => key::idempotency(queue, &text),
+    }));
+    is_same(key::schedule_from(input).map(|of| match of {
+        OfSchedule::Definition(name) => key::schedule(&name),
+        OfSchedule::Progress(name) => key::schedule_progress(&name),
     }));
     let timer = key::timer_from(input);
     is_same_or_bounded(timer.map(|(due, _)| due), timer.map(|(due, id)| key::timer(due, id)));

@@ -10,7 +10,8 @@ use crate::store::codec::{
 };
 use crate::store::format::{
     ChunkRecord, DeadRecord, IdempotencyRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND,
-    ProgressRecord, QueueRecord, ReplayRecord, ResultRecord, TimerRecord, UniqueRecord,
+    ProgressRecord, QueueRecord, ReplayRecord, ResultRecord, ScheduleProgressRecord,
+    ScheduleRecord, TimerRecord, UniqueRecord,
 };
 use crate::store::{Tree, WriteSet, journal};
 
@@ -28,6 +29,8 @@ macro_rules! for_each_record {
         $function::<IdempotencyRecord>($($argument),*);
         $function::<ResultRecord>($($argument),*);
         $function::<ReplayRecord>($($argument),*);
+        $function::<ScheduleRecord>($($argument),*);
+        $function::<ScheduleProgressRecord>($($argument),*);
     };
 }
 

@@ -1,10 +1,9 @@
 //! An open sled database: opened whole or refused, read, committed to behind a barrier, closed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::ops::Bound;
-use std::panic;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -12,8 +11,9 @@ use ::sled::transaction::{ConflictableTransactionError, TransactionError, Transa
 
 use super::durable_end::DurableEnd;
 use super::log::{self, Extent, Looked, Trouble};
-use super::{CACHE_BYTES, CORRUPTED, PANICKED, TreeWrites};
-use super::{corrupt, panic_message, sentence, unopened};
+use super::opening::{self, Opened};
+use super::{CORRUPTED, PANICKED, TreeWrites};
+use super::{corrupt, sentence, unopened};
 use crate::error::{ErrorKind, Result};
 use crate::store::Tree;
 use crate::store::data_dir::{DataDir, sync_dir};
@@ -42,27 +42,27 @@ impl Database {
         segment_bytes: usize,
     ) -> Result<Database> {
         let failed = |error: io::Error| unopened(path, &error.to_string());
-        remove_half_written_snapshots(path).map_err(failed)?;
+        opening::remove_half_written_snapshots(path).map_err(failed)?;
         let (end, mut looked) = match path.join("db").exists() {
             true => whole_to_its_end(path, segment_bytes).map(|(end, found)| (Some(end), found))?,
             false => (None, Looked::default()),
         };
-        let opened = open_sled(path, segment_bytes).or_else(|error| match &end {
+        let opened = opening::open(path, segment_bytes).or_else(|error| match &end {
             // sled has read more than we have.
             Some(end) if error.kind() == ErrorKind::Corrupt => {
                 let more = look(path, segment_bytes, end, Extent::Everything)?.mended;
                 looked.mended += more;
-                if more > 0 { open_sled(path, segment_bytes) } else { Err(error) }
+                if more > 0 { opening::open(path, segment_bytes) } else { Err(error) }
             }
             _ => Err(error),
         });
-        let (db, trees, file) = opened?;
+        let Opened { db, trees, file } = opened?;
         let recovered = u64::try_from(db.context.pagecache.log.stable_offset()).unwrap_or(0);
         if end.as_ref().is_some_and(|end| recovered < end.last()) {
             return Err(corrupt(path, "the end of its log, which was durable, was not read"));
         }
         let end = end.map_or_else(|| DurableEnd::create(path), Ok).map_err(failed)?;
-        // sled syncs its snapshot but not the folder in which it then renames it.
+        // What a new database consists of.
         sync_dir(path).map_err(failed)?;
         let data_dir = data_dir.map_or_else(OnceLock::new, OnceLock::from);
         Ok(Database { db, trees, file, end: Mutex::new(end), looked, data_dir, segment_bytes })
@@ -178,55 +178,6 @@ impl Database {
         file.unlock().map_err(|error| format!("letting go of the database: {error}"))?;
         drop(data_dir);
         Ok(())
-    }
-}
-
-/// Rule 6.
-fn remove_half_written_snapshots(path: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    let mut removed = false;
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            fs::remove_file(entry.path())?;
-            tracing::info!(file = %entry.path().display(), "removed a half-written snapshot");
-            removed = true;
-        }
-    }
-    if removed { sync_dir(path) } else { Ok(()) }
-}
-
-/// sled's database, our trees in it, and our own handle of its file.
-type Opened = (::sled::Db, BTreeMap<Tree, ::sled::Tree>, File);
-
-fn open_sled(path: &Path, segment_bytes: usize) -> Result<Opened> {
-    let opened = panic::catch_unwind(|| {
-        let db = ::sled::Config::new()
-            .path(path)
-            .segment_size(segment_bytes)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(None)
-            .print_profile_on_drop(false)
-            .open()?;
-        let mut trees = BTreeMap::new();
-        for tree in Tree::ALL {
-            trees.insert(tree, db.open_tree(tree.name())?);
-        }
-        let file = OpenOptions::new().read(true).write(true).open(path.join("db"))?;
-        Ok((db, trees, file))
-    });
-    match opened {
-        Ok(Ok(opened)) => Ok(opened),
-        Ok(Err(error @ (::sled::Error::Io(_) | ::sled::Error::Unsupported(_)))) => {
-            Err(unopened(path, &sentence(&error)))
-        }
-        Ok(Err(error)) => Err(corrupt(path, &sentence(&error))),
-        Err(panicked) => Err(corrupt(path, &panic_message(&*panicked))),
     }
 }
 

@@ -222,7 +222,8 @@ impl Clients {
         }
         let acks = settled.iter().map(|lease| (*lease).into()).collect();
         let settle = Settle { acks, fails: Vec::new() };
-        let claim = Claim { limit, lease_ms, settle, ..Claim::default() };
+        let in_process = draw.below(4) == 0;
+        let claim = Claim { limit, lease_ms, settle, in_process, ..Claim::default() };
         Box::pin(async move {
             let claimed = queue.claim(claim).await?;
             Ok(Heard::Leases(claimed.jobs.iter().map(|job| job.token).collect()))

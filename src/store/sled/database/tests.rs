@@ -1,6 +1,7 @@
 //! A database in whose log a part can't be read.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
