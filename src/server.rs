@@ -192,8 +192,9 @@ async fn stop(
     http: HttpServer,
     grace: Duration,
 ) -> Result<()> {
-    info!(grace_ms = grace.as_millis() as u64, "Draining");
+    // Said when it is so: whoever reads the line finds the node not ready.
     api.draining();
+    info!(grace_ms = grace.as_millis() as u64, "Draining");
     let deadline = time::Instant::now() + grace;
     let own_jobs = async {
         if let Some(worker) = worker {

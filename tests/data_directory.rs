@@ -19,6 +19,9 @@ use std::path::Path;
 use node::{Node, assert_sound, run, serve};
 use tokio::process::Command;
 
+/// The format that this program writes.
+const FORMAT: u8 = 2;
+
 /// The program must refuse to run, with this exit code and these words in its sentence.
 async fn refused(command: Command, code: i32, words: &[&str]) {
     let (found, _, stderr) = run(command).await;
@@ -116,13 +119,14 @@ async fn a_newer_format_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let mut old = Vec::new();
     with_meta(directory.path(), |found| {
-        assert_eq!(found, record(1, found[1], &found[6..]));
-        let newer = record(2, found[1], b"who knows");
+        assert_eq!(found, record(FORMAT, found[1], &found[6..]));
+        let newer = record(FORMAT + 1, found[1], b"who knows");
         old = found;
         newer
     })
     .await;
-    let words = ["newer pulk", "format 2", "use that version"];
+    let format = format!("format {}", FORMAT + 1);
+    let words = ["newer pulk", &format, "use that version"];
     refused(serve_on(directory.path()), 74, &words).await;
     refused(serve_on(directory.path()), 74, &words).await;
     // With the record as it was, all is as it was.
@@ -143,8 +147,8 @@ async fn a_damaged_meta_record_is_told() {
             *found.last_mut().unwrap() ^= 1;
             found
         },
-        |found: Vec<u8>| record(1, found[1] + 1, &found[6..]),
-        |found: Vec<u8>| record(1, found[1], b"cut"),
+        |found: Vec<u8>| record(FORMAT, found[1] + 1, &found[6..]),
+        |found: Vec<u8>| record(FORMAT, found[1], b"cut"),
         |_: Vec<u8>| Vec::new(),
     ] {
         let directory = tempfile::tempdir().unwrap();

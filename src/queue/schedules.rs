@@ -91,6 +91,8 @@ pub(crate) struct Schedules {
     all: BTreeMap<Arc<str>, Schedule>,
     /// When each has something to do, those that ever will.
     due: BTreeSet<(Timestamp, Arc<str>)>,
+    /// The clock stepped back, and the next tick has to tell them.
+    clock_stepped_back: bool,
 }
 
 struct Schedule {
@@ -284,9 +286,18 @@ impl QueueState {
         }
     }
 
-    /// The clock stepped back: those that began to count in the future count from now. What was
-    /// done stays done.
-    pub(crate) fn step_schedules_back(&mut self, now: Timestamp) {
+    /// Takes note that the clock stepped back. The next tick heeds it, as with timers: opening
+    /// writes nothing.
+    pub(crate) fn note_step_back_for_schedules(&mut self) {
+        self.schedules.clock_stepped_back = true;
+    }
+
+    /// After the clock stepped back, those that began to count in the future count from now. What
+    /// was done stays done.
+    fn step_schedules_back(&mut self, now: Timestamp) {
+        if !std::mem::take(&mut self.schedules.clock_stepped_back) {
+            return;
+        }
         let names: Vec<Arc<str>> = self.schedules.all.keys().cloned().collect();
         for name in names {
             let Some(schedule) = self.schedules.all.get_mut(&name) else { continue };

@@ -185,7 +185,7 @@ impl QueueState {
         }
         self.leases.extend(leases);
         self.replays.clock_stepped_back(now);
-        self.step_schedules_back(now);
+        self.note_step_back_for_schedules();
         self.refile_from = Some(Vec::new());
         self.refile_endings_from = Some(Bound::Unbounded);
         self.refile_keys_from = Some(Bound::Unbounded);

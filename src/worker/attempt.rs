@@ -1,4 +1,6 @@
 //! One attempt at a job: runs its handler to the end, or to where it is given up.
+//!
+//! A failure is logged by the queue, once it is on the disk; here only what the queue can't know.
 
 use std::any::Any;
 use std::future::poll_fn;
@@ -70,7 +72,7 @@ impl Attempt {
                 self.failed(format!("the handler panicked: {message}"))
             }
             End::TimedOut(timeout_ms) => {
-                tracing::warn!(timeout_ms, "the attempt timed out");
+                tracing::debug!(timeout_ms, "the attempt timed out");
                 // As the queue says it, should it be the first.
                 self.failed(format!("timed out: the attempt took longer than {timeout_ms} ms"))
             }
@@ -126,11 +128,11 @@ impl Attempt {
             Outcome::Done => Word::Done(Ack { token, result: None }),
             Outcome::DoneWith(result) => Word::Done(Ack { token, result: Some(result) }),
             Outcome::Fail { error, retry_in_ms } => {
-                tracing::warn!("the attempt failed: {error}");
+                tracing::debug!("the attempt failed: {error}");
                 Word::Failed(Failure { token, error, retry: true, retry_in_ms })
             }
             Outcome::Reject { error } => {
-                tracing::warn!("the job was rejected: {error}");
+                tracing::debug!("the job was rejected: {error}");
                 Word::Failed(Failure { token, error, retry: false, retry_in_ms: None })
             }
             Outcome::Snooze { delay_ms } => {

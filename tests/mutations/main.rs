@@ -164,6 +164,8 @@ impl Copy {
         let mut shell = Command::new("bash");
         shell.args(["-c", command]).current_dir(&self.tree);
         shell.env("CARGO_TARGET_DIR", &self.target).env("CARGO_INCREMENTAL", "1");
+        // Nobody debugs these builds; each is as long again with it.
+        shell.env("CARGO_PROFILE_DEV_DEBUG", "0");
         // Set by the cargo that runs this test; the copy is another package.
         for (name, _) in std::env::vars() {
             if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST") {

@@ -10,6 +10,7 @@ use crate::{enqueue, job_in, metric, pushing, scheduler_where};
 
 const OPEN: &str = r#"pulk_push_breaker_open{target="default"}"#;
 const UNREACHABLE: &str = r#"pulk_push_requests_total{outcome="unreachable",target="default"}"#;
+const DEAD: &str = r#"pulk_dlq_depth{queue="default"}"#;
 
 #[tokio::test]
 async fn a_target_that_is_away_for_long_costs_one_attempt_of_one_job() {
@@ -19,7 +20,9 @@ async fn a_target_that_is_away_for_long_costs_one_attempt_of_one_job() {
     let node = pushing(&away.url(), &arguments).await;
     let jobs: Vec<_> = (0..20).map(|_| json!({"kind": "k", "max_attempts": 2})).collect();
     node.http.post("/v1/jobs/batch", json!({"jobs": jobs}).to_string()).await;
-    while metric(&node.http, UNREACHABLE).await < 60.0 {}
+    while metric(&node.http, UNREACHABLE).await < 60.0 {
+        assert_eq!(metric(&node.http, DEAD).await, 0.0, "a probe was charged");
+    }
     assert_eq!(metric(&node.http, OPEN).await, 1.0);
     // The node itself is well, and takes jobs.
     assert_eq!(node.http.get("/q/health/ready").await.status, 200);

@@ -63,7 +63,7 @@ impl Driver {
 
     /// All jobs, queues and replays as readers are told of them.
     fn see(&mut self, step: Step) -> Checked<Seen> {
-        let mut seen = Seen::default();
+        let mut seen = Seen { at: self.now(), ..Seen::default() };
         let mut cursor = None;
         loop {
             let query = JobQuery { limit: PAGE_JOBS, cursor: cursor.take(), ..JobQuery::default() };

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use pulk::queue::{Next, QueueView, ReplayView, ScheduleView};
-use pulk::{JobId, JobState, JobView};
+use pulk::{JobId, JobState, JobView, Timestamp};
 
 use super::{At, Checked, Timer, Truth, hold};
 
 /// All that can be seen of a queue at a moment.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
+    /// When it was looked at.
+    pub at: Timestamp,
     /// All jobs, in the order of lists.
     pub jobs: Vec<JobView>,
     /// All queues.
@@ -48,7 +50,7 @@ impl Truth {
         self.are_queues(&seen.queues)?;
         self.are_replays(&seen.replays)?;
         seen.next.as_ref().map_or(Ok(()), |next| self.is_next(next))?;
-        self.are_schedules(&seen.schedules)?;
+        self.are_schedules(&seen.schedules, seen.at)?;
         self.unseen = None;
         self.replays
             .keys()

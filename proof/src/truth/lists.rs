@@ -48,7 +48,9 @@ impl Truth {
                 self.is_dead_page(query, page)
             }
             (Command::Replays, Answer::Replays(views)) => self.are_replays(views),
-            (Command::Schedules(_), Answer::Schedules(page)) => self.are_schedules(&page.schedules),
+            (Command::Schedules(_), Answer::Schedules(page)) => {
+                self.are_schedules(&page.schedules, self.now)
+            }
             (Command::ReplayStatus(_), Answer::Replay(view)) => self.is_replay(view),
             (Command::ExplainNext, Answer::Next(next)) => self.is_next(next),
             (Command::Snapshot, Answer::Snapshot(whole)) => {

@@ -101,7 +101,7 @@ impl Truth {
             None => Ok(()),
             Some(Answer::SchedulePut(put)) => {
                 hold!(put.is_new == is_new, "a schedule was put, and told {put:?}");
-                self.is_schedule(&put.schedule)
+                self.is_schedule(&put.schedule, self.now)
             }
             Some(other) => Err(other_answer(other)),
         }
@@ -149,7 +149,7 @@ impl Truth {
     fn schedule_told(&mut self, told: Option<&Told>) -> Checked {
         match granted(told)? {
             None => Ok(()),
-            Some(Answer::Schedule(view)) => self.is_schedule(view),
+            Some(Answer::Schedule(view)) => self.is_schedule(view, self.now),
             Some(other) => Err(other_answer(other)),
         }
     }
@@ -222,15 +222,15 @@ impl Truth {
     // ---- what is seen ----
 
     /// All schedules are told, each as it is.
-    pub(super) fn are_schedules(&mut self, told: &[ScheduleView]) -> Checked {
+    pub(super) fn are_schedules(&mut self, told: &[ScheduleView], now: Timestamp) -> Checked {
         let names: Vec<&str> = told.iter().map(|view| &*view.name).collect();
         let expected: Vec<&str> = self.schedules.keys().map(String::as_str).collect();
         hold!(names == expected, "the schedules {expected:?} are told as {names:?}");
-        told.iter().try_for_each(|view| self.is_schedule(view))
+        told.iter().try_for_each(|view| self.is_schedule(view, now))
     }
 
-    fn is_schedule(&mut self, view: &ScheduleView) -> Checked {
-        let (now, jobs) = (self.now, &self.jobs);
+    fn is_schedule(&mut self, view: &ScheduleView, now: Timestamp) -> Checked {
+        let jobs = &self.jobs;
         let Some(scheduled) = self.schedules.get_mut(&view.name) else {
             return Err(format!("there is no such schedule: {view:?}"));
         };
@@ -255,7 +255,8 @@ impl Truth {
         let next = number_until(&schedule, scheduled.after().max(now));
         let next = (1..4).filter(|_| !schedule.paused).map(|more| slot(&schedule, next + more));
         let told: Vec<_> = view.next_runs(3).into_iter().map(|run| run.at).collect();
-        hold!(next.clone().eq(told.iter().copied()), "{next:?} come next: {told:?} of {view:?}");
+        let next: Vec<_> = next.collect();
+        hold!(next == told, "{} runs at {next:?} next, and tells {told:?}", view.name);
         Ok(())
     }
 

@@ -41,6 +41,7 @@ impl QueueState {
 
     /// Makes the jobs that are due. True when more is due than one group should hold.
     pub(crate) fn fire_schedules(&mut self, context: &mut Context<'_>) -> Result<bool> {
+        self.step_schedules_back(context.now);
         let mut portion = Portion { fired: FIRED_MAX, looked_at: LOOKED_AT_MAX };
         while self.next_slot_due().is_some_and(|due| due <= context.now) {
             if portion.fired == 0 || portion.looked_at == 0 || self.is_full() {
