@@ -14,6 +14,7 @@ mod explain;
 mod health;
 mod job_reply;
 mod jobs;
+mod limits;
 mod list;
 mod metrics;
 mod openapi;
@@ -164,6 +165,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(purge::purge))
         .routes(routes!(queues::pause))
         .routes(routes!(queues::resume))
+        .routes(routes!(limits::set))
         .routes(routes!(dead::list))
         .routes(routes!(dead::show, dead::edit, dead::delete))
         .routes(routes!(dead::replay))

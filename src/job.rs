@@ -24,8 +24,8 @@ mod view;
 
 pub use counts::StateCounts;
 pub use id::{JobId, QueueId};
-pub(crate) use new_job::validate_range;
 pub use new_job::{NewJob, Payload, RunAt, limits};
+pub(crate) use new_job::{validate_name, validate_range};
 pub use schedule::{CatchUp, NewSchedule, SCHEDULE_HEADER, SCHEDULED_AT_HEADER};
 pub use state::{JobState, Move};
 pub(crate) use unique::validate_idempotency_key;

@@ -26,6 +26,7 @@ pub(crate) mod inspect;
 #[cfg(test)]
 mod key_model;
 pub(crate) mod lane;
+pub(crate) mod limits;
 pub(crate) mod list;
 pub(crate) mod locate;
 #[cfg(test)]
@@ -52,6 +53,7 @@ pub(crate) mod schedules;
 pub(crate) mod settle;
 pub(crate) mod state;
 pub(crate) mod tick;
+pub(crate) mod token_bucket;
 pub(crate) mod unique;
 pub(crate) mod view;
 pub(crate) mod walk;
@@ -69,6 +71,9 @@ pub use edit::DeadEdit;
 pub use event::{Event, Happened, JobDetail};
 pub use explain::{CANDIDATES_MAX, Candidate, Next, NextJob, Skipped};
 pub use extend::{Extended, Released};
+pub use limits::{
+    CONCURRENCY_MAX, CONCURRENCY_PER_KEY_MAX, Limited, Limits, RATE_JOBS_MAX, RATE_PER_MS_MAX, Rate,
+};
 pub use list::{JobPage, JobQuery};
 pub use purge::{Purge, Purged};
 pub use rates::Rates;

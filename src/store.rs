@@ -73,11 +73,13 @@ pub enum Tree {
     Replays,
     /// Schedules: what each is, and how far it has come.
     Schedules,
+    /// Queue number → its limits and the tokens of its rate, where it has some.
+    Limits,
 }
 
 impl Tree {
     /// All trees.
-    pub const ALL: [Tree; 18] = [
+    pub const ALL: [Tree; 19] = [
         Tree::Meta,
         Tree::Queues,
         Tree::Ready(Priority::Critical),
@@ -96,6 +98,7 @@ impl Tree {
         Tree::Results,
         Tree::Replays,
         Tree::Schedules,
+        Tree::Limits,
     ];
 
     /// The number of the tree in the journal: its place in [`Tree::ALL`], which never changes.
@@ -132,6 +135,7 @@ impl Tree {
             Tree::Results => "results",
             Tree::Replays => "replays",
             Tree::Schedules => "schedules",
+            Tree::Limits => "limits",
         }
     }
 }

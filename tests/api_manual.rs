@@ -156,6 +156,7 @@ fn every_call_of_the_contract_is_in_the_manual() {
         "/v1/queues",
         "/pause",
         "/resume",
+        "/limits",
         "/jobs?state=",
         "/v1/dead?",
         "/v1/dead/$id",

@@ -15,7 +15,7 @@ use node::{Http, Node};
 use serde_json::{Value, json};
 
 /// Name, kind and labels of each metric.
-const METRICS: [(&str, &str, &[&str]); 37] = [
+const METRICS: [(&str, &str, &[&str]); 40] = [
     ("pulk_build_info", "gauge", &["store", "version"]),
     ("pulk_commit_commands", "histogram", &[]),
     ("pulk_commit_seconds", "histogram", &[]),
@@ -39,9 +39,12 @@ const METRICS: [(&str, &str, &[&str]); 37] = [
     ("pulk_push_breaker_open", "gauge", &["target"]),
     ("pulk_push_duration_seconds", "histogram", &["target"]),
     ("pulk_push_requests_total", "counter", &["outcome", "target"]),
+    ("pulk_queue_concurrency_limit", "gauge", &["queue"]),
     ("pulk_queue_depth", "gauge", &["priority", "queue"]),
+    ("pulk_queue_limited", "gauge", &["limit", "queue"]),
     ("pulk_queue_oldest_age_seconds", "gauge", &["priority", "queue"]),
     ("pulk_queue_paused", "gauge", &["queue"]),
+    ("pulk_queue_rate_limit_per_second", "gauge", &["queue"]),
     ("pulk_records_damaged_total", "counter", &[]),
     ("pulk_schedule_late_seconds", "histogram", &[]),
     ("pulk_schedule_runs_total", "counter", &["schedule"]),
@@ -109,6 +112,8 @@ async fn every_metric_is_there_with_its_labels_help_and_unit() {
     std::fs::write(&file, "[[push]]\nurl = 'http://127.0.0.1:1/'\nkinds = ['pushed']").unwrap();
     let node = Node::start_with(["--store", "memory", "--config", file.to_str().unwrap()]).await;
     let http = &node.http;
+    let limits = json!({"concurrency": 5, "rate": {"jobs": 5, "per_ms": 1_000}});
+    http.put("/v1/queues/default/limits", limits.to_string()).await;
     post(http, "/v1/jobs", json!({"kind": "pushed"})).await;
     let pushed =
         async { while !http.get("/metrics").await.text().contains("pulk_push_requests_total{") {} };

@@ -17,7 +17,10 @@ use std::collections::BTreeSet;
 use node::Node;
 use pulk::job::limits;
 use pulk::lease::LEASE_MS_MAX;
-use pulk::queue::{CLAIM_JOBS_MAX, CLAIM_NAMES_MAX, CLAIM_WAIT_MS_MAX, PAGE_MAX, SETTLE_MAX};
+use pulk::queue::{
+    CLAIM_JOBS_MAX, CLAIM_NAMES_MAX, CLAIM_WAIT_MS_MAX, CONCURRENCY_MAX, CONCURRENCY_PER_KEY_MAX,
+    PAGE_MAX, RATE_JOBS_MAX, RATE_PER_MS_MAX, SETTLE_MAX,
+};
 use pulk::retry::RetryPolicy;
 use reqwest::Method;
 use serde_json::Value;
@@ -252,6 +255,11 @@ async fn its_limits_are_those_of_the_code() {
         ("SettleRequest/properties/fails/maxItems", SETTLE_MAX as u64),
         ("ExtendRequest/properties/lease_ms/maximum", LEASE_MS_MAX),
         ("ReleaseRequest/properties/delay_ms/maximum", limits::DELAY_MS_MAX),
+        ("LimitsRequest/properties/concurrency/maximum", CONCURRENCY_MAX.into()),
+        ("LimitsRequest/properties/concurrency_per_key/maximum", CONCURRENCY_PER_KEY_MAX.into()),
+        ("RateRequest/properties/jobs/maximum", RATE_JOBS_MAX.into()),
+        ("RateRequest/properties/burst/maximum", RATE_JOBS_MAX.into()),
+        ("RateRequest/properties/per_ms/maximum", RATE_PER_MS_MAX),
         ("FailRequest/properties/retry_in_ms/maximum", RetryPolicy::DELAY_MS_MAX),
         ("FailItem/properties/retry_in_ms/maximum", RetryPolicy::DELAY_MS_MAX),
     ] {

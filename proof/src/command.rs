@@ -7,9 +7,9 @@ use bytes::Bytes;
 use pulk::job::{Enqueued, Found, NewSchedule};
 use pulk::queue::{
     Cancelled, Claim, Claimed, DeadEdit, DeadPage, DeadPurged, DeadQuery, Extended, Failed,
-    Failure, JobPage, JobQuery, ManyReplayed, Next, Purge, PurgeDead, Purged, QueueView, Released,
-    ReplayMany, ReplayView, SchedulePage, SchedulePut, ScheduleQuery, ScheduleView, Settle,
-    SettleOutcome, Snapshot,
+    Failure, JobPage, JobQuery, Limits, ManyReplayed, Next, Purge, PurgeDead, Purged, QueueView,
+    Released, ReplayMany, ReplayView, SchedulePage, SchedulePut, ScheduleQuery, ScheduleView,
+    Settle, SettleOutcome, Snapshot,
 };
 use pulk::{JobId, JobView, LeaseToken, NewJob, Queue};
 
@@ -48,6 +48,8 @@ pub enum Command {
     Pause(String),
     /// Let them go on.
     Resume(String),
+    /// Limit what of a queue may run.
+    SetLimits(String, Limits),
     /// Remove an empty queue.
     RemoveQueue(String),
     /// Remove many jobs of a queue.
@@ -178,6 +180,9 @@ impl Command {
             Command::Queue(name) => queue.queue(&name).await.map(one_queue),
             Command::Pause(name) => queue.pause(&name).await.map(one_queue),
             Command::Resume(name) => queue.resume(&name).await.map(one_queue),
+            Command::SetLimits(name, limits) => {
+                queue.set_limits(&name, limits).await.map(one_queue)
+            }
             Command::RemoveQueue(name) => queue.remove_queue(&name).await.map(done),
             Command::Purge(purge) => queue.purge(purge).await.map(Answer::Purged),
             Command::Jobs(query) => queue.jobs(query).await.map(Answer::Jobs),
@@ -244,6 +249,7 @@ impl Command {
             Command::Queue(_) => "queue",
             Command::Pause(_) => "pause",
             Command::Resume(_) => "resume",
+            Command::SetLimits(..) => "set_limits",
             Command::RemoveQueue(_) => "remove_queue",
             Command::Purge(_) => "purge",
             Command::Jobs(_) => "jobs",

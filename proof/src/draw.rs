@@ -8,8 +8,8 @@ use bytes::Bytes;
 use pulk::dead_letter::DeadReason;
 use pulk::job::{OnConflict, Unique};
 use pulk::queue::{
-    Ack, Claim, DeadChoice, DeadEdit, DeadFilter, DeadQuery, Failure, JobQuery, Purge, PurgeDead,
-    ReplayMany, Settle,
+    Ack, Claim, DeadChoice, DeadEdit, DeadFilter, DeadQuery, Failure, JobQuery, Limits, Purge,
+    PurgeDead, Rate, ReplayMany, Settle,
 };
 use pulk::retry::RetryPolicy;
 use pulk::{JobId, JobState, LeaseToken, NewJob, Payload, Priority, RunAt, Timestamp};
@@ -124,6 +124,19 @@ fn headers(chance: &mut dyn Chance) -> BTreeMap<String, String> {
     (0..chance.below(3)).map(named).collect()
 }
 
+/// Limits that are met: few at a time, few in a time; now and then one that makes no sense.
+fn limits(chance: &mut dyn Chance) -> Limits {
+    let few = |chance: &mut dyn Chance| chance.below(16).div_ceil(5) as u32;
+    let concurrency = some(chance, 3, few);
+    let rate = some(chance, 3, |chance| Rate {
+        jobs: few(chance),
+        per_ms: pick(chance, &[1, 700, 10_000, 60_000]),
+        burst: few(chance),
+    });
+    let concurrency_per_key = some(chance, 3, few);
+    Limits { concurrency, rate, concurrency_per_key }
+}
+
 impl Known {
     /// Remembers what a call told.
     pub fn learn(&mut self, finished: &Finished) {
@@ -207,6 +220,12 @@ impl Known {
             15 => Some(crate::truth::token(known.job(), 1 + chance.below(1_000) as u32)),
             _ => Some(known),
         }
+    }
+
+    /// A job that may still run.
+    fn handed_out_lately(&self, chance: &mut dyn Chance) -> Option<JobId> {
+        let lately = self.tokens.iter().rev().nth(chance.below(6) as usize);
+        lately.map(|token| token.job())
     }
 
     fn result(chance: &mut dyn Chance) -> Bytes {
@@ -309,7 +328,11 @@ impl Known {
     pub fn operation(&mut self, chance: &mut dyn Chance) -> Command {
         let id = pick_of(chance, &self.ids);
         match (chance.below(20), id) {
-            (0 | 1, Some(id)) => Command::Cancel(id),
+            (0, Some(id)) => Command::Cancel(id),
+            (1, _) => match self.handed_out_lately(chance) {
+                Some(id) => Command::Cancel(id),
+                None => Command::Tick,
+            },
             (2, Some(id)) => Command::DeleteDead(id),
             (3 | 4, Some(id)) => Command::Replay(id),
             (5 | 6, Some(id)) => Command::EditDead(id, Box::new(self.edit(chance, id))),
@@ -327,6 +350,7 @@ impl Known {
             }
             (13, _) => Command::CancelReplay(1 + chance.below(4)),
             (14, _) => Command::Tick,
+            (15, _) => Command::SetLimits(queue(chance), limits(chance)),
             _ => Command::ReplayMany(self.replay_many(chance)),
         }
     }

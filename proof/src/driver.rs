@@ -378,6 +378,7 @@ fn refused_at_once(command: &Command, draining: bool) -> Option<pulk::ErrorKind>
             let valid = *delay_ms <= pulk::job::limits::DELAY_MS_MAX;
             return (!valid).then_some(pulk::ErrorKind::Invalid);
         }
+        Command::SetLimits(_, limits) => limits.validate(),
         Command::Jobs(query) => query.validate(),
         Command::DeadLetters(query) => query.validate(),
         Command::EditDead(_, edit) => edit.validate(),

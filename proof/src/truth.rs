@@ -13,6 +13,7 @@ mod audit;
 mod claim;
 mod dead;
 mod enqueue;
+mod limits;
 mod lists;
 mod operate;
 mod replays;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use pulk::dead_letter::{DeadReason, FailedAttempt};
 use pulk::job::{Enqueued, JobResult};
+use pulk::queue::Limits;
 use pulk::retry::RetryPolicy;
 use pulk::{Config, ErrorKind, JobId, JobState, LeaseToken, Payload, Priority, Timestamp};
 
@@ -57,6 +59,8 @@ pub struct Truth {
     pub(crate) config: Arc<Config>,
     /// The time of the last group.
     pub(crate) now: Timestamp,
+    /// The moment for which limits are told: that of the opening before the first group.
+    limits_at: Timestamp,
     /// The latest time of any group.
     latest: Timestamp,
     pub(crate) queues: BTreeMap<QueueNumber, Named>,
@@ -89,6 +93,9 @@ pub struct Truth {
 pub(crate) struct Named {
     pub(crate) name: String,
     pub(crate) paused: bool,
+    pub(crate) limits: Limits,
+    /// The tokens of its rate.
+    left: Option<limits::Left>,
 }
 
 /// A job that is not gone.
@@ -203,6 +210,7 @@ impl Truth {
         let mut truth = Truth {
             config,
             now,
+            limits_at: now,
             latest: now,
             queues: BTreeMap::new(),
             next_queue: 1,
@@ -309,6 +317,7 @@ impl Truth {
             Command::Cancel(id) => self.cancel(*id, told),
             Command::Pause(name) => self.pause(name, true, told),
             Command::Resume(name) => self.pause(name, false, told),
+            Command::SetLimits(name, limits) => self.set_limits(name, *limits, told),
             Command::RemoveQueue(name) => self.remove_queue(name, told),
             Command::Purge(purge) => self.purge(purge, told),
             Command::EditDead(id, edit) => self.edit(*id, edit, told),
@@ -332,14 +341,6 @@ impl Truth {
     }
 
     // ---- jobs ----
-
-    fn number(&self, name: &str) -> Option<QueueNumber> {
-        self.queues.iter().find(|(_, queue)| queue.name == name).map(|(number, _)| *number)
-    }
-
-    fn name(&self, number: QueueNumber) -> &str {
-        self.queues.get(&number).map_or("a queue that is gone", |queue| &queue.name)
-    }
 
     fn place(&mut self) -> u64 {
         self.next_place += 1;

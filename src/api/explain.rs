@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::JobId;
 use crate::priority::Priority;
@@ -86,6 +87,10 @@ struct CandidateReply<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     skipped: Option<Skipped>,
+    /// When that is over; only for `rate_limited`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    until: Option<Timestamp>,
 }
 
 impl<'a> NextReply<'a> {
@@ -108,7 +113,7 @@ impl<'a> NextReply<'a> {
 
 impl<'a> CandidateReply<'a> {
     fn new(candidate: &'a Candidate) -> Self {
-        let Candidate { queue, priority, counts_as, ready, waited_ms, skipped } = candidate;
+        let Candidate { queue, priority, counts_as, ready, waited_ms, skipped, until } = candidate;
         CandidateReply {
             queue,
             priority: *priority,
@@ -116,6 +121,7 @@ impl<'a> CandidateReply<'a> {
             ready: *ready,
             waited_ms: *waited_ms,
             skipped: *skipped,
+            until: *until,
         }
     }
 }

@@ -148,6 +148,8 @@ refusals! {
     DiskFull: DISK_FULL;
     /// A call that may be one too many to wait.
     QueueFull: QUEUE_FULL;
+    /// A call that may make a queue.
+    NewQueue: QUEUE_FULL, TOO_MANY_QUEUES;
     /// A call that takes room.
     NoRoom: QUEUE_FULL, TOO_MANY_QUEUES, DISK_FULL;
 }

@@ -12,6 +12,7 @@ use super::ApiState;
 use super::body::{JsonBody, PathQueue, QueryOf};
 use super::error::Problem;
 use super::explain::{ExplainQuery, NextReply};
+use super::limits::{LimitedReply, LimitsReply};
 use super::openapi::{BadBody, BadCall, NotFound, NotReady};
 use crate::clock::Timestamp;
 use crate::priority::Priority;
@@ -43,7 +44,7 @@ pub(super) async fn list(
 
 /// Look at a queue.
 ///
-/// 404 when no job was ever put into a queue of this name.
+/// 404 when no job was ever put into a queue of this name, and none was made by its limits.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}", operation_id = "queue", tag = "queues",
     params(PathQueue),
@@ -123,11 +124,19 @@ struct QueuesReply<'a> {
 /// A queue and what is in it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Queue)]
-struct QueueReply<'a> {
+pub(super) struct QueueReply<'a> {
     /// Its name.
     name: &'a str,
     /// True when claims get nothing from it.
     paused: bool,
+    /// How many of its jobs may run at once, and be started in a time, when that is limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    limits: Option<LimitsReply>,
+    /// Which of these is reached, so that claims get nothing from it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    limited: Option<LimitedReply>,
     /// How long its oldest ready job has been ready, in milliseconds; null when none is.
     #[schema(required)]
     oldest_age_ms: Option<u64>,
@@ -153,7 +162,7 @@ struct PriorityReply {
 }
 
 impl<'a> QueueReply<'a> {
-    fn new(queue: &'a QueueView, now: Timestamp) -> Self {
+    pub(super) fn new(queue: &'a QueueView, now: Timestamp) -> Self {
         let age_ms = |since: Option<Timestamp>| since.map(|since| now.ms_since(since));
         let oldest = queue.oldest_ready_at.iter().filter_map(|(_, since)| *since).min();
         let priorities = queue.counts.iter().map(|(priority, counts)| {
@@ -164,6 +173,8 @@ impl<'a> QueueReply<'a> {
         QueueReply {
             name: &queue.name,
             paused: queue.paused,
+            limits: (!queue.limits.is_empty()).then(|| queue.limits.into()),
+            limited: queue.limited.map(LimitedReply::from),
             oldest_age_ms: age_ms(oldest),
             counts: queue.counts.iter().fold(StateCounts::default(), |sum, (_, one)| StateCounts {
                 scheduled: sum.scheduled + one.scheduled,
@@ -182,6 +193,7 @@ impl<'a> QueueReply<'a> {
 mod tests {
     use super::*;
     use crate::priority::PerPriority;
+    use crate::queue::{Limited, Limits};
 
     #[test]
     fn a_queue_is_told_whole_and_by_priority() {
@@ -196,9 +208,14 @@ mod tests {
         rates[Priority::Critical].started_per_s = 1.5;
         rates[Priority::Bulk].started_per_s = 2.0;
         let name = "a/b".to_owned();
-        let queue = QueueView { name, paused: false, counts, oldest_ready_at, rates };
+        let limits = Limits { concurrency: Some(3), ..Limits::default() };
+        let limited = Some(Limited::Concurrency);
+        let queue =
+            QueueView { name, paused: false, limits, limited, counts, oldest_ready_at, rates };
         let reply = QueueReply::new(&queue, Timestamp::from_ms(100));
         let reply = serde_json::to_value(&reply).unwrap();
+        assert_eq!(reply["limits"], serde_json::json!({"concurrency": 3}));
+        assert_eq!(reply["limited"]["by"], "concurrency_reached");
         assert_eq!(reply["counts"]["ready"], 3);
         assert_eq!(reply["counts"]["dead"], 5);
         assert_eq!(reply["rates"]["started_per_s"], 3.5);

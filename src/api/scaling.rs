@@ -45,7 +45,7 @@ struct ScalingReply {
 /// Work that waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, ToSchema)]
 struct Work {
-    /// Ready jobs that a claim may get.
+    /// Ready jobs that a claim may get, where their queue is at a limit as soon as that lets it.
     depth: u64,
     /// Ready jobs that no claim gets: their queue is paused, or this node does not hand out their
     /// priority, or hands out nothing.
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::job::StateCounts;
     use crate::priority::PerPriority;
-    use crate::queue::Rates;
+    use crate::queue::{Limited, Limits, Rates};
 
     /// A queue with ready jobs of one priority, the oldest for 40 s.
     fn queue(priority: Priority, ready: u64, completed_per_s: f64) -> QueueView {
@@ -130,7 +130,15 @@ mod tests {
         oldest_ready_at[priority] = (ready > 0).then(|| Timestamp::from_ms(60_000));
         let mut rates = PerPriority::<Rates>::default();
         rates[priority].completed_per_s = completed_per_s;
-        QueueView { name: "a".to_owned(), paused: false, counts, oldest_ready_at, rates }
+        QueueView {
+            name: "a".to_owned(),
+            paused: false,
+            limits: Limits::default(),
+            limited: None,
+            counts,
+            oldest_ready_at,
+            rates,
+        }
     }
 
     fn told(queues: &[QueueView], config: &Config) -> ScalingReply {
@@ -161,6 +169,15 @@ mod tests {
         assert_eq!(reply["oldest_age_ms"], 0);
         assert_eq!(reply["drain_s"], 0.0);
         assert_eq!(reply["priorities"].as_object().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn jobs_of_a_queue_at_a_limit_are_depth() {
+        // Else its workers would be taken away between two tokens.
+        let limited = Some(Limited::Rate { until: Timestamp::from_ms(100_001) });
+        let all =
+            told(&[QueueView { limited, ..queue(Priority::Low, 6, 2.0) }], &Config::default());
+        assert_eq!((all.all.depth, all.all.held, all.all.drain_s), (6, 0, Some(3.0)));
     }
 
     #[test]

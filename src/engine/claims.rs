@@ -122,7 +122,9 @@ impl WaitingClaims {
             }
         }
         self.next_deadline = self.waiting.iter().map(|call| call.deadline).min();
-        Ok(self.any_fresh)
+        // An ack that rode along may have made room in a queue that an earlier claim waits for.
+        let may_be_woken = !self.waiting.is_empty() && !state.became_ready.is_empty();
+        Ok(self.any_fresh || may_be_woken)
     }
 
     fn apply_one(

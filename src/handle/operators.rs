@@ -4,7 +4,7 @@ use super::Queue;
 use crate::error::Result;
 use crate::queue::list::Listing;
 use crate::queue::purge::Purging;
-use crate::queue::{JobPage, JobQuery, Next, Purge, Purged, QueueView};
+use crate::queue::{JobPage, JobQuery, Limits, Next, Purge, Purged, QueueView};
 
 impl Queue {
     /// A page of jobs: ready and running ones in the order of claims, then those that wait for a
@@ -46,8 +46,28 @@ impl Queue {
         self.call(0, move |state, _| state.purge(&mut purging)).await
     }
 
-    /// Removes a queue in which there is no job, also no dead letter; and with it whether it is
-    /// paused. The next job for its name makes a new queue.
+    /// Sets how many jobs of a queue may run at once, and how many may be started in a time;
+    /// what is left out is not limited. What runs already goes on. A queue of this name is made
+    /// if there is none. It survives restarts, and a restart gives no second burst.
+    ///
+    /// A started job has used its token, whatever becomes of it. A queue that had a rate keeps
+    /// the tokens it has when it gets another; one that had none begins with a burst.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid), naming the field;
+    /// [`TooManyQueues`](crate::ErrorKind::TooManyQueues) when it would be a new queue.
+    pub async fn set_limits(&self, name: &str, limits: Limits) -> Result<QueueView> {
+        limits.validate()?;
+        let name = name.to_owned();
+        self.call(0, move |state, context| {
+            state.set_limits(&name, limits, context.now)?;
+            state.queue(&name, context.now).map(Some)
+        })
+        .await
+    }
+
+    /// Removes a queue in which there is no job, also no dead letter; and with it its limits and
+    /// whether it is paused. The next job for its name makes a new queue.
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) when there is no such queue,

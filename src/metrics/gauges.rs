@@ -6,7 +6,7 @@ use prometheus::{GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, Re
 use super::push::{self, WorkerGauges};
 use super::queues::QueueSeries;
 use crate::clock::Timestamp;
-use crate::queue::{QueueView, Snapshot, StateCounts};
+use crate::queue::{Limited, Limits, QueueView, Snapshot, StateCounts};
 
 /// The gauges of a snapshot.
 pub(super) fn families(
@@ -65,6 +65,9 @@ struct QueueGauges {
     retrying: IntGaugeVec,
     dead: IntGaugeVec,
     paused: IntGaugeVec,
+    limited: IntGaugeVec,
+    concurrency: IntGaugeVec,
+    rate: GaugeVec,
 }
 
 impl QueueGauges {
@@ -82,6 +85,14 @@ impl QueueGauges {
             &["queue", "priority"],
         )?;
         registry.register(Box::new(oldest_age_seconds.clone()))?;
+        let rate = GaugeVec::new(
+            Opts::new(
+                "pulk_queue_rate_limit_per_second",
+                "Jobs that may be started a second, on average; absent without a limit.",
+            ),
+            &["queue"],
+        )?;
+        registry.register(Box::new(rate.clone()))?;
         Ok(QueueGauges {
             depth: gauge("pulk_queue_depth", "Jobs ready to be claimed.", &["queue", "priority"])?,
             oldest_age_seconds,
@@ -90,6 +101,17 @@ impl QueueGauges {
             retrying: gauge("pulk_jobs_retrying", "Jobs that wait after a failure.", &["queue"])?,
             dead: gauge("pulk_dlq_depth", "Dead letters.", &["queue"])?,
             paused: gauge("pulk_queue_paused", "1 when claims are stopped.", &["queue"])?,
+            limited: gauge(
+                "pulk_queue_limited",
+                "1 when the limit is reached and claims get nothing.",
+                &["queue", "limit"],
+            )?,
+            concurrency: gauge(
+                "pulk_queue_concurrency_limit",
+                "Most jobs that may run at once; absent without a limit.",
+                &["queue"],
+            )?,
+            rate,
         })
     }
 
@@ -110,6 +132,28 @@ impl QueueGauges {
         self.retrying.with_label_values(&[label]).add(sum(|counts| counts.retrying));
         self.dead.with_label_values(&[label]).add(sum(|counts| counts.dead));
         self.paused.with_label_values(&[label]).add(i64::from(queue.paused));
+        self.add_limits(label, queue);
+    }
+
+    /// Limits of queues that share a label add up, as what they let through does.
+    fn add_limits(&self, label: &str, queue: &QueueView) {
+        let Limits { concurrency, rate, .. } = queue.limits;
+        let reached = queue.limited.map(|limited| match limited {
+            Limited::Concurrency => "concurrency",
+            Limited::Rate { .. } => "rate",
+        });
+        let set = [("concurrency", concurrency.is_some()), ("rate", rate.is_some())];
+        for (limit, _) in set.into_iter().filter(|(_, is_set)| *is_set) {
+            let is_reached = i64::from(reached == Some(limit));
+            self.limited.with_label_values(&[label, limit]).add(is_reached);
+        }
+        if let Some(most) = concurrency {
+            self.concurrency.with_label_values(&[label]).add(i64::from(most));
+        }
+        if let Some(rate) = rate {
+            let per_second = f64::from(rate.jobs) * 1_000.0 / rate.per_ms as f64;
+            self.rate.with_label_values(&[label]).add(per_second);
+        }
     }
 }
 

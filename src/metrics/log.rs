@@ -4,7 +4,7 @@
 use tracing::{Level, debug, info, warn};
 
 use crate::priority::Priority;
-use crate::queue::{Event, Happened, ReplayState};
+use crate::queue::{Event, Happened, Limits, ReplayState};
 
 /// The target of these lines in the log's filter: `PULK_LOG=info,pulk::jobs=debug`.
 const TARGET: &str = "pulk::jobs";
@@ -62,6 +62,7 @@ pub fn log_event(event: &Event) {
         }
         Happened::Paused => info!(target: TARGET, queue, "Queue paused"),
         Happened::Resumed => info!(target: TARGET, queue, "Queue resumed"),
+        Happened::Limited { limits } => log_limits(queue, limits),
         Happened::QueueRemoved => info!(target: TARGET, queue, "Queue removed"),
         Happened::Edited { id } => {
             info!(target: TARGET, queue, priority, %id, "Dead letter edited");
@@ -110,4 +111,19 @@ fn log_schedule(queue: &str, what: &Happened) {
         }
         _ => {}
     }
+}
+
+fn log_limits(queue: &str, limits: &Limits) {
+    if limits.is_empty() {
+        info!(target: TARGET, queue, "Queue not limited any more");
+        return;
+    }
+    let (concurrency, rate) = (limits.concurrency, limits.rate);
+    let (jobs, per_ms) = (rate.map(|rate| rate.jobs), rate.map(|rate| rate.per_ms));
+    let burst = rate.map(|rate| rate.burst);
+    let per_key = limits.concurrency_per_key;
+    info!(
+        target: TARGET, queue, concurrency, concurrency_per_key = per_key, jobs, per_ms, burst,
+        "Queue limited"
+    );
 }

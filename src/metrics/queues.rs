@@ -135,6 +135,7 @@ impl Series {
             Happened::Replayed { .. }
             | Happened::Paused
             | Happened::Resumed
+            | Happened::Limited { .. }
             | Happened::QueueRemoved
             | Happened::Edited { .. }
             | Happened::ReplayStarted { .. }

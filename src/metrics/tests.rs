@@ -4,7 +4,9 @@ use crate::clock::Timestamp;
 use crate::dead_letter::{DeadReason, Removal};
 use crate::job::JobId;
 use crate::priority::{PerPriority, Priority};
-use crate::queue::{Happened, QueueView, ReplayCounts, ReplayState, StateCounts};
+use crate::queue::{
+    Happened, Limited, Limits, QueueView, Rate, ReplayCounts, ReplayState, StateCounts,
+};
 
 use crate::store::DiskSpace;
 
@@ -35,7 +37,10 @@ fn view(name: &str) -> QueueView {
     let mut oldest_ready_at = PerPriority::default();
     oldest_ready_at[Priority::High] = Some(Timestamp::from_ms(8_500));
     let rates = PerPriority::default();
-    QueueView { name: name.to_owned(), paused: true, counts, oldest_ready_at, rates }
+    let rate = Some(Rate { jobs: 5, per_ms: 2_000, burst: 7 });
+    let limits = Limits { concurrency: Some(3), rate, concurrency_per_key: Some(4) };
+    let (name, limited) = (name.to_owned(), Some(Limited::Concurrency));
+    QueueView { name, paused: true, limits, limited, counts, oldest_ready_at, rates }
 }
 
 fn happened(queue: &str, what: Happened) -> Event {
@@ -60,6 +65,10 @@ fn gauges_come_from_the_snapshot() {
     has(&text, r#"pulk_jobs_retrying{queue="mails"} 4"#);
     has(&text, r#"pulk_dlq_depth{queue="mails"} 6"#);
     has(&text, r#"pulk_queue_paused{queue="mails"} 1"#);
+    has(&text, r#"pulk_queue_limited{limit="concurrency",queue="mails"} 1"#);
+    has(&text, r#"pulk_queue_limited{limit="rate",queue="mails"} 0"#);
+    has(&text, r#"pulk_queue_concurrency_limit{queue="mails"} 3"#);
+    has(&text, r#"pulk_queue_rate_limit_per_second{queue="mails"} 2.5"#);
     has(&text, "pulk_store_disk_bytes 22");
     has(&text, "pulk_disk_free_bytes 44");
     has(&text, "pulk_disk_room_bytes 33");

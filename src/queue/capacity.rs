@@ -85,6 +85,11 @@ impl QueueState {
                  new data directory",
             ));
         }
+        self.check_queues_left(&new)
+    }
+
+    /// Refuses queues that would be too many; those named are not there yet.
+    pub(crate) fn check_queues_left(&self, new: &BTreeSet<&str>) -> Result<()> {
         let most = self.config.max_queues as usize;
         match new.first() {
             Some(name) if self.queues.by_id.len() + new.len() > most => Err(Error::new(

@@ -20,8 +20,8 @@ use crate::priority::{PerPriority, Priority};
 use crate::queue::chunk::Chunk;
 use crate::store::codec::{self, DecodeError};
 use crate::store::format::{
-    DeadRecord, JobRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND, ProgressRecord,
-    QueueRecord, ReplayRecord, SlotProgress, TimerRecord,
+    DeadRecord, JobRecord, LimitsRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND,
+    ProgressRecord, QueueRecord, ReplayRecord, SlotProgress, TimerRecord,
 };
 use crate::store::key::{self, ChunkId, LaneId};
 use crate::store::{Direction, Entry, Store, Tree, VALUE_BYTES_MAX};
@@ -136,6 +136,7 @@ impl Census {
         census.read_payloads(store)?;
         census.read_replays(store)?;
         census.read_schedules(store)?;
+        census.read_limits(store)?;
         census.read_names(store)?;
         census.read_results(store)?;
         census.read_endings(store)?;
@@ -317,6 +318,22 @@ impl Census {
                 }
                 (_, Err(reason)) => self.damaged(Tree::Replays, &key, &reason),
                 (None, _) => self.bad_key(Tree::Replays, &key),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_limits(&mut self, store: &dyn Store) -> Result<()> {
+        for entry in all(store, Tree::Limits) {
+            let (key, bytes) = entry?;
+            self.check_size(Tree::Limits, bytes.len());
+            match (key::queue_from(&key), codec::decode::<LimitsRecord>(&bytes)) {
+                (Some(id), Ok(_)) if store.get(Tree::Queues, &key)?.is_none() => {
+                    self.problem("I5", format!("queue number {} has limits, but is not", id.0));
+                }
+                (Some(_), Ok(_)) => {}
+                (_, Err(reason)) => self.damaged(Tree::Limits, &key, &reason),
+                (None, _) => self.bad_key(Tree::Limits, &key),
             }
         }
         Ok(())

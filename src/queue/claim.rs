@@ -414,6 +414,7 @@ impl QueueState {
         // Started in time: it can't expire any more.
         self.forget_expiry(slot.id, &slot.job);
         self.count(id.lane, Some(JobState::Ready), Move::Claim)?;
+        self.take_token(id.lane.queue, now);
         let (wait_ms, detail) = (now.ms_since(slot.ready_at), self.detail(slot.id, &slot.job));
         self.tell(id.lane, Happened::Started { wait_ms, detail });
         search.taken_bytes += payload.bytes().len();

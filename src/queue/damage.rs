@@ -97,12 +97,13 @@ impl QueueState {
         Ok(mended)
     }
 
-    /// Tells the picker which lanes of a queue have ready jobs, by its counters.
+    /// Tells the picker which lanes of a queue have ready jobs, by its counters;
+    /// none of one that is paused or at a limit.
     pub(crate) fn note_ready(&mut self, id: QueueId) {
         let Some(entry) = self.queues.by_id.get(&id) else { return };
         for (priority, counts) in entry.counts.iter() {
             let lane = LaneId { priority, queue: id };
-            if counts.ready > 0 && !entry.paused {
+            if counts.ready > 0 && entry.is_open() {
                 self.picker.enter(lane);
                 self.picker.forget_head(lane);
                 self.became_ready.insert(lane);

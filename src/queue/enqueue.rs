@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::{Enqueued, JobId, JobState, Move, NewJob, Payload, RunAt, limits};
+use crate::job::{Enqueued, JobId, JobState, Move, NewJob, RunAt, limits};
 use crate::queue::chunk::ChunkSlot;
 use crate::queue::event::{Happened, JobDetail};
 use crate::queue::plan::{Plan, Replaced};
@@ -14,8 +14,7 @@ use crate::queue::state::{Context, QueueState};
 use crate::store::Tree;
 use crate::store::codec;
 use crate::store::format::{
-    INLINE_PAYLOAD_BYTES_MAX, JobRecord, LocationRecord, PAYLOAD_PART_BYTES, PAYLOAD_PART_KIND,
-    PayloadRecord, SeldomRecord, TimerRecord, UniqueKeyRecord, Wait,
+    JobRecord, LocationRecord, SeldomRecord, TimerRecord, UniqueKeyRecord, Wait,
 };
 use crate::store::key::{self, Ending, LaneId};
 
@@ -195,26 +194,6 @@ impl QueueState {
             timeout_ms: new.timeout_ms,
             seldom: has_seldom.then(|| Box::new(seldom)),
             ..JobRecord::default()
-        }
-    }
-
-    /// Puts a large payload in parts into its own tree; a small one goes with its job.
-    pub(crate) fn store_payload(&mut self, id: JobId, payload: &Payload) -> PayloadRecord {
-        let bytes = payload.bytes();
-        if bytes.len() <= INLINE_PAYLOAD_BYTES_MAX {
-            return match payload {
-                Payload::Json(bytes) => PayloadRecord::Json(bytes.clone()),
-                Payload::Binary(bytes) => PayloadRecord::Binary(bytes.clone()),
-            };
-        }
-        for (part, body) in bytes.chunks(PAYLOAD_PART_BYTES).enumerate() {
-            let record: Bytes = codec::encode_raw(PAYLOAD_PART_KIND, body);
-            self.draft.put_live(Tree::Payload, key::payload_part(id, part as u16), record);
-        }
-        let bytes = bytes.len() as u32;
-        match payload {
-            Payload::Json(_) => PayloadRecord::JsonParts { bytes },
-            Payload::Binary(_) => PayloadRecord::BinaryParts { bytes },
         }
     }
 

@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::dead_letter::{DeadReason, Removal};
 use crate::job::JobId;
 use crate::priority::Priority;
+use crate::queue::limits::Limits;
 use crate::queue::replays::{ReplayCounts, ReplayState};
 use crate::queue::schedules::Skipping;
 
@@ -115,6 +116,11 @@ pub enum Happened {
     Paused,
     /// Claims of the queue go on.
     Resumed,
+    /// The limits of the queue were changed.
+    Limited {
+        /// What they are now.
+        limits: Limits,
+    },
     /// The queue was empty, and is gone.
     QueueRemoved,
     /// A dead letter was changed.

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::job::JobId;
 use crate::priority::Priority;
 use crate::queue::claim::{Claim, LOOKS_MAX};
+use crate::queue::limits::Limited;
 use crate::queue::pick::{Turn, Wanted};
 use crate::queue::state::QueueState;
 use crate::store::key::LaneId;
@@ -62,6 +63,8 @@ pub struct Candidate {
     pub waited_ms: u64,
     /// Why it is not served; `None` when it is.
     pub skipped: Option<Skipped>,
+    /// When that is over, where it is known: for a rate.
+    pub until: Option<Timestamp>,
 }
 
 /// Why ready jobs are not handed out.
@@ -74,6 +77,10 @@ pub enum Skipped {
     Filtered,
     /// This node hands out nothing.
     SchedulerDisabled,
+    /// As many jobs of their queue were started as may be; `until` says how long that is so.
+    RateLimited,
+    /// As many jobs of their queue run as may.
+    ConcurrencyReached,
 }
 
 impl QueueState {
@@ -140,9 +147,12 @@ impl QueueState {
             let queues = self.queues.by_id.iter();
             let queues = queues.filter(|(_, queue)| queue.counts[priority].ready > 0);
             let skipped = queues.filter_map(|(id, queue)| {
-                let why = match queue.paused {
-                    true => Skipped::Paused,
-                    false => (!wanted.priorities[priority]).then_some(Skipped::Filtered)?,
+                let why = match queue.limited() {
+                    _ if queue.paused => Skipped::Paused,
+                    _ if !wanted.priorities[priority] => Skipped::Filtered,
+                    Some(Limited::Concurrency) => Skipped::ConcurrencyReached,
+                    Some(Limited::Rate { .. }) => Skipped::RateLimited,
+                    None => return None,
                 };
                 Some((LaneId { priority, queue: *id }, disabled.or(Some(why))))
             });
@@ -158,9 +168,17 @@ impl QueueState {
                 ready: self.queues.ready_jobs(lane),
                 waited_ms: now.ms_since(head.ready_at),
                 skipped,
+                until: self.until(lane, skipped),
             });
         }
         Ok(candidates)
+    }
+
+    fn until(&self, lane: LaneId, skipped: Option<Skipped>) -> Option<Timestamp> {
+        match self.queues.by_id.get(&lane.queue)?.limited()? {
+            Limited::Rate { until } => (skipped? == Skipped::RateLimited).then_some(until),
+            Limited::Concurrency => None,
+        }
     }
 
     // ---- in words ----
@@ -191,18 +209,21 @@ impl QueueState {
 
     fn why_none(&self, candidates: &[Candidate]) -> String {
         let all = |why| candidates.iter().all(|candidate| candidate.skipped == Some(why));
+        let limits = [Some(Skipped::RateLimited), Some(Skipped::ConcurrencyReached)];
+        let all_limited = candidates.iter().all(|candidate| limits.contains(&candidate.skipped));
         let why = match candidates {
             [] => "No job is ready.",
             _ if all(Skipped::SchedulerDisabled) => {
                 "Jobs are ready, but this node hands none out: scheduler_enabled is false."
             }
             _ if all(Skipped::Paused) => "Every queue with ready jobs is paused.",
+            _ if all_limited => "Every queue with ready jobs is at its limit.",
             _ if all(Skipped::Filtered) => {
                 "Jobs are ready, but of no priority that this node hands out (priorities)."
             }
             _ => {
-                "Every queue with ready jobs is paused, or they are of no priority that this node \
-                 hands out (priorities)."
+                "Every queue with ready jobs is paused or at its limit, or they are of no priority \
+                 that this node hands out (priorities)."
             }
         };
         why.to_owned()

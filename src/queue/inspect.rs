@@ -157,6 +157,8 @@ impl QueueState {
             Some(entry) => Ok(QueueView {
                 name: entry.name.to_string(),
                 paused: entry.paused,
+                limits: entry.limits(),
+                limited: entry.limited(),
                 counts: entry.counts,
                 oldest_ready_at,
                 rates,

@@ -1,14 +1,38 @@
-//! What a job carries: with it, or in parts of its own when it is large.
+//! Payloads: small ones lie in their job's record, large ones in parts in a tree of their own.
+
+use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{JobId, Payload};
 use crate::queue::state::QueueState;
 use crate::store::Tree;
 use crate::store::codec;
-use crate::store::format::{PAYLOAD_PART_BYTES, PAYLOAD_PART_KIND, PayloadRecord};
+use crate::store::format::{
+    INLINE_PAYLOAD_BYTES_MAX, PAYLOAD_PART_BYTES, PAYLOAD_PART_KIND, PayloadRecord,
+};
 use crate::store::key;
 
 impl QueueState {
+    /// Puts a large payload in parts into its own tree; a small one goes with its job.
+    pub(crate) fn store_payload(&mut self, id: JobId, payload: &Payload) -> PayloadRecord {
+        let bytes = payload.bytes();
+        if bytes.len() <= INLINE_PAYLOAD_BYTES_MAX {
+            return match payload {
+                Payload::Json(bytes) => PayloadRecord::Json(bytes.clone()),
+                Payload::Binary(bytes) => PayloadRecord::Binary(bytes.clone()),
+            };
+        }
+        for (part, body) in bytes.chunks(PAYLOAD_PART_BYTES).enumerate() {
+            let record: Bytes = codec::encode_raw(PAYLOAD_PART_KIND, body);
+            self.draft.put_live(Tree::Payload, key::payload_part(id, part as u16), record);
+        }
+        let bytes = bytes.len() as u32;
+        match payload {
+            Payload::Json(_) => PayloadRecord::JsonParts { bytes },
+            Payload::Binary(_) => PayloadRecord::BinaryParts { bytes },
+        }
+    }
+
     /// Removes the parts of a payload, if it has any.
     pub(crate) fn forget_payload(&mut self, id: JobId, payload: &PayloadRecord) -> Result<()> {
         for part in 0..payload.parts() {

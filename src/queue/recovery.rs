@@ -1,9 +1,9 @@
 //! Opens a queue: reads what memory needs, and nothing of the backlog.
 //!
-//! Read are the one record of `meta`, all of `queues`, all of `progress` (chunks that were begun),
-//! the first timer, the first of what ends at a moment, the replays of dead letters that are kept
-//! and the schedules. How long that takes depends on the work in progress when the process ended,
-//! never on how many jobs wait.
+//! Read are the one record of `meta`, all of `queues`, `limits` and `progress` (chunks that were
+//! begun), the first timer, the first of what ends at a moment, the replays of dead letters that
+//! are kept and the schedules. How long that takes depends on the work in progress when the process
+//! ended, never on how many jobs wait.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -75,6 +75,7 @@ impl QueueState {
         let last_commit_at = Timestamp::from_ms(meta.last_commit_ms);
         let mut state = QueueState::new(config, Draft::new(store, live_bytes.unwrap_or(0)), meta);
         state.recover_queues()?;
+        state.recover_limits(now)?;
         state.recover_progress(now)?;
         state.first_timer = state.recover_first_timer()?;
         state.recover_replays(now)?;
@@ -168,7 +169,7 @@ impl QueueState {
         Ok(first.and_then(|(entry, _)| key::expiry_from(&entry)).map(|(moment, _)| moment))
     }
 
-    fn all(&self, tree: Tree) -> Result<Vec<(Vec<u8>, Bytes)>> {
+    pub(crate) fn all(&self, tree: Tree) -> Result<Vec<(Vec<u8>, Bytes)>> {
         self.draft.scan(tree, (Bound::Unbounded, Bound::Unbounded), Direction::Ascending).collect()
     }
 

@@ -11,8 +11,8 @@ use crate::store::Tree;
 use crate::store::key::{self, LaneId};
 
 impl QueueState {
-    /// Removes an empty queue, and with it whether it is paused. Its number is never given again:
-    /// ids of jobs that were in it never mean others.
+    /// Removes an empty queue, and with it its limits and whether it is paused. Its number is never
+    /// given again: ids of jobs that were in it never mean others.
     ///
     /// # Errors
     /// [`NotFound`](ErrorKind::NotFound); [`Conflict`](ErrorKind::Conflict) when a job is in it.
@@ -39,6 +39,7 @@ impl QueueState {
     /// The turn among the lanes stays where it is: the next one goes on behind
     /// the number, whether or not a queue has it.
     fn forget_queue(&mut self, queue: QueueId) {
+        self.forget_limits(queue);
         if let Some(entry) = self.queues.by_id.remove(&queue) {
             self.queues.by_name.remove(&entry.name);
         }

@@ -32,6 +32,7 @@ use crate::queue::chunk::{Chunk, ChunkBuilder, ChunkCache, ChunkSlot};
 use crate::queue::draft::Draft;
 use crate::queue::event::{Event, Happened, JobDetail};
 use crate::queue::lane::Lane;
+use crate::queue::limits::{Limiter, Limiting};
 use crate::queue::pick::Picker;
 use crate::queue::rates::LastMinute;
 use crate::queue::replays::Replays;
@@ -74,6 +75,7 @@ pub(crate) struct QueueState {
     pub(crate) replays: Replays,
     pub(crate) retention: Retention,
     pub(crate) schedules: Schedules,
+    pub(crate) limiting: Limiting,
     /// The first entry of what ends at a moment, if there is one.
     pub(crate) first_ending: Option<Timestamp>,
     /// Bytes that the disk takes before the reserve is touched; `None` where there is no disk.
@@ -118,6 +120,8 @@ pub(crate) struct Queues {
 pub(crate) struct QueueEntry {
     pub(crate) name: Arc<str>,
     pub(crate) paused: bool,
+    /// What limits it, if something does.
+    pub(crate) limiter: Option<Box<Limiter>>,
     pub(crate) counts: PerPriority<StateCounts>,
     /// What happened in the last minute; see [`QueueState::rates`].
     pub(crate) happened: PerPriority<LastMinute<4>>,
@@ -136,6 +140,7 @@ impl QueueState {
             replays: Replays::default(),
             retention: Retention::default(),
             schedules: Schedules::default(),
+            limiting: Limiting::default(),
             first_ending: None,
             disk_room_bytes: None,
             refile_from: None,
@@ -191,6 +196,7 @@ impl QueueState {
         }
         self.dirty_chunk_bytes = 0;
         self.write_replays();
+        self.write_limits();
         self.tell_what_made_room();
         for id in std::mem::take(&mut self.dirty_queues) {
             if let Some(entry) = self.queues.by_id.get(&id) {
@@ -295,6 +301,7 @@ impl QueueState {
         let to = JobState::after(from, by)?;
         self.dirty_queues.insert(lane.queue);
         let Some(entry) = self.queues.by_id.get_mut(&lane.queue) else { return Ok(()) };
+        let was_open = entry.is_open();
         let counts = &mut entry.counts[lane.priority];
         if let Some(from) = from {
             let count = counts.of_mut(from);
@@ -303,7 +310,12 @@ impl QueueState {
         if let Some(to) = to {
             *counts.of_mut(to) += 1;
         }
-        if counts.ready > 0 && !entry.paused {
+        let has_jobs = counts.ready > 0;
+        let is_open = entry.is_open();
+        if is_open != was_open {
+            // One more or one less runs, and that is what its limit is about.
+            self.note_ready(lane.queue);
+        } else if has_jobs && is_open {
             self.picker.enter(lane);
             if to == Some(JobState::Ready) {
                 self.became_ready.insert(lane);
@@ -437,7 +449,7 @@ impl Queues {
     ) {
         self.by_name.insert(name.clone(), id);
         let happened = PerPriority::default();
-        self.by_id.insert(id, QueueEntry { name, paused, counts, happened });
+        self.by_id.insert(id, QueueEntry { name, paused, limiter: None, counts, happened });
     }
 
     pub(crate) fn ready_jobs(&self, lane: LaneId) -> u64 {

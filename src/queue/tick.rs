@@ -39,6 +39,7 @@ impl QueueState {
         let more_leases = self.end_leases(context)?;
         let more_timers = self.fire_timers(context.now)?;
         let more_slots = self.fire_schedules(context)?;
+        self.let_tokens_in(context.now);
         let more_replays = self.move_replays_on(context)?;
         let more_sweeping = self.sweep_dead(context.now)?;
         let more_endings = self.end_what_is_over(context.now)?;
@@ -51,7 +52,8 @@ impl QueueState {
         let first_lease = self.leases.first().map(|(moment, _, _)| *moment);
         let dead_letters = self.replays.next_due().into_iter().chain(self.retention.next_sweep);
         let first = first_lease.into_iter().chain(self.first_timer).chain(self.first_ending);
-        first.chain(dead_letters).chain(self.next_slot_due()).min()
+        let first = first.chain(dead_letters).chain(self.next_token());
+        first.chain(self.next_slot_due()).min()
     }
 
     // ---- leases ----
@@ -186,6 +188,7 @@ impl QueueState {
         self.leases.extend(leases);
         self.replays.clock_stepped_back(now);
         self.note_step_back_for_schedules();
+        self.limiting.clock_stepped_back();
         self.refile_from = Some(Vec::new());
         self.refile_endings_from = Some(Bound::Unbounded);
         self.refile_keys_from = Some(Bound::Unbounded);

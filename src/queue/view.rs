@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::job::StateCounts;
 use crate::priority::PerPriority;
+use crate::queue::limits::{Limited, Limits};
 use crate::queue::rates::Rates;
 use crate::store::DiskSpace;
 
@@ -13,6 +14,10 @@ pub struct QueueView {
     pub name: String,
     /// True when claims are stopped.
     pub paused: bool,
+    /// What of it may run at a time, and be started in a time.
+    pub limits: Limits,
+    /// Which of these limits is reached.
+    pub limited: Option<Limited>,
     /// Jobs by priority and state.
     pub counts: PerPriority<StateCounts>,
     /// Since when the oldest ready job of each priority has been ready.

@@ -18,6 +18,7 @@
 //! | replays | number | [`ReplayRecord`] | truth |
 //! | schedules | 0 · name | [`ScheduleRecord`] | truth |
 //! | schedules | 1 · name | [`ScheduleProgressRecord`] | truth |
+//! | limits | queue | [`LimitsRecord`] | truth |
 //! | damaged | tree · key | the bytes as found | |
 //!
 //! A job lies in exactly one of: a ready slot that is not gone, a timer, a dead letter (I1).
@@ -346,6 +347,28 @@ pub(crate) enum ReplayEnd {
     Cancelled { ended_ms: u64 },
 }
 
+/// What limits a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LimitsRecord {
+    /// Most of its jobs that run at once.
+    pub(crate) concurrency: Option<u32>,
+    pub(crate) rate: Option<RateRecord>,
+    /// Most of its jobs of one concurrency key that run at once; one when there is no number.
+    pub(crate) concurrency_per_key: Option<u32>,
+}
+
+/// How many jobs of a queue may be started in a time, and what is left of that.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RateRecord {
+    pub(crate) jobs: u32,
+    pub(crate) per_ms: u64,
+    pub(crate) burst: u32,
+    /// What was in the bucket; `per_ms` of them are a token, and each millisecond brings `jobs`.
+    pub(crate) units: u64,
+    /// When that was. Steps back with the clock.
+    pub(crate) as_of_ms: u64,
+}
+
 /// A schedule, as it was handed in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ScheduleRecord {
@@ -424,6 +447,9 @@ impl Record for ScheduleRecord {
 }
 impl Record for ScheduleProgressRecord {
     const KIND: u8 = 14;
+}
+impl Record for LimitsRecord {
+    const KIND: u8 = 15;
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ impl ChunkId {
     }
 }
 
-/// `queue u32`, in [`Tree::Queues`].
+/// `queue u32`, in [`Tree::Queues`] and [`Tree::Limits`].
 pub(crate) fn queue(queue: QueueId) -> Vec<u8> {
     queue.0.to_be_bytes().to_vec()
 }

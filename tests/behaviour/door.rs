@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pulk::job::{Enqueued, Found};
 use pulk::queue::{
     Ack, Cancelled, Claim, Claimed, ClaimedJob, DeadEdit, DeadPage, DeadPurged, DeadQuery,
-    Extended, Failed, Failure, JobPage, JobQuery, ManyReplayed, Purge, PurgeDead, Purged,
+    Extended, Failed, Failure, JobPage, JobQuery, Limits, ManyReplayed, Purge, PurgeDead, Purged,
     QueueView, Released, ReplayMany, ReplayView, Settle, SettleOutcome,
 };
 use pulk::{
@@ -206,6 +206,13 @@ impl Door {
         match self {
             Door::Embedded(queue) => queue.pause(name).await,
             Door::Http(node, _) => http::switch(node, name, "pause").await,
+        }
+    }
+
+    pub async fn set_limits(&self, name: &str, limits: Limits) -> Result<QueueView> {
+        match self {
+            Door::Embedded(queue) => queue.set_limits(name, limits).await,
+            Door::Http(node, _) => http::set_limits(node, name, limits).await,
         }
     }
 

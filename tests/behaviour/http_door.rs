@@ -8,8 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 use pulk::dead_letter::{DeadReason, FailedAttempt};
 use pulk::job::{DeadView, Enqueued, RunningView};
 use pulk::queue::{
-    Ack, Cancelled, Claim, Claimed, ClaimedJob, Extended, Failed, Failure, QueueView, Released,
-    Settle, SettleOutcome,
+    Ack, Cancelled, Claim, Claimed, ClaimedJob, Extended, Failed, Failure, Limits, QueueView, Rate,
+    Released, Settle, SettleOutcome,
 };
 use pulk::{
     Error, ErrorKind, JobId, JobState, JobView, LeaseToken, NewJob, Payload, Priority, Result,
@@ -147,6 +147,15 @@ pub async fn switch(node: &Http, name: &str, verb: &str) -> Result<QueueView> {
     read::<QueueReply>(&node.post(&path, "{}").await, 200).map(QueueReply::into_view)
 }
 
+pub async fn set_limits(node: &Http, name: &str, limits: Limits) -> Result<QueueView> {
+    let Limits { concurrency, rate, concurrency_per_key } = limits;
+    let rate = rate.map(|Rate { jobs, per_ms, burst }| RateCall { jobs, per_ms, burst });
+    let call = LimitsCall { concurrency, rate, concurrency_per_key };
+    let body = serde_json::to_string(&call).unwrap();
+    let path = format!("/v1/queues/{}/limits", escaped(name));
+    read::<QueueReply>(&node.put(&path, body).await, 200).map(QueueReply::into_view)
+}
+
 fn of(token: LeaseToken, verb: &str) -> String {
     format!("/v1/jobs/{}/{verb}", token.job())
 }
@@ -161,6 +170,23 @@ pub fn escaped(text: &str) -> String {
 }
 
 // ---- what goes out ----
+
+#[derive(Serialize)]
+struct LimitsCall {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<RateCall>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency_per_key: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct RateCall {
+    jobs: u32,
+    per_ms: u64,
+    burst: u32,
+}
 
 #[derive(Serialize)]
 struct JobCall<'a> {

@@ -32,6 +32,7 @@ mod edit_dead;
 mod enqueue;
 mod expiry;
 mod lease;
+mod limits;
 mod list;
 mod pause;
 mod payload;
@@ -225,6 +226,12 @@ promises! {
         running_jobs_of_a_paused_queue_go_on,
         a_resumed_queue_wakes_a_waiting_claim,
         only_a_queue_that_is_there_can_be_paused,;
+    limits:
+        no_more_jobs_run_at_once_than_the_queue_lets,
+        an_ack_that_rides_along_wakes_an_earlier_claim,
+        a_rate_lets_a_burst_through_and_then_wakes_a_claim_for_each_token,
+        limits_of_a_new_queue_make_it_and_others_are_not_limited,
+        a_limit_that_makes_no_sense_names_the_field,;
     payload:
         json_is_kept_byte_for_byte,
         any_bytes_are_kept,
@@ -278,6 +285,7 @@ promises_over_a_restart! {
         ids_go_on_rising,
         counts_and_large_payloads_are_kept,
         a_paused_queue_stays_paused,
+        limits_stay_and_give_no_second_burst,
         an_edited_letter_is_kept,
         a_background_replay_goes_on,;
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use pulk::priority::PerPriority;
-use pulk::queue::{QueueView, Rates, StateCounts};
-use pulk::{JobState, Priority};
+use pulk::queue::{Limited, Limits, QueueView, Rate, Rates, StateCounts};
+use pulk::{JobState, Priority, Timestamp};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -16,8 +16,48 @@ pub struct QueuesReply {
 pub struct QueueReply {
     name: String,
     paused: bool,
+    limits: Option<LimitsReply>,
+    limited: Option<LimitedReply>,
     counts: StateCounts,
     priorities: BTreeMap<String, PriorityReply>,
+}
+
+#[derive(Deserialize)]
+struct LimitsReply {
+    concurrency: Option<u32>,
+    rate: Option<RateReply>,
+    concurrency_per_key: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct RateReply {
+    jobs: u32,
+    per_ms: u64,
+    burst: u32,
+}
+
+#[derive(Deserialize)]
+struct LimitedReply {
+    by: String,
+    until: Option<Timestamp>,
+}
+
+impl From<LimitsReply> for Limits {
+    fn from(reply: LimitsReply) -> Self {
+        let LimitsReply { concurrency, rate, concurrency_per_key } = reply;
+        let rate = rate.map(|RateReply { jobs, per_ms, burst }| Rate { jobs, per_ms, burst });
+        Limits { concurrency, rate, concurrency_per_key }
+    }
+}
+
+impl From<LimitedReply> for Limited {
+    fn from(LimitedReply { by, until }: LimitedReply) -> Self {
+        match (by.as_str(), until) {
+            ("concurrency_reached", None) => Limited::Concurrency,
+            ("rate_limited", Some(until)) => Limited::Rate { until },
+            other => panic!("limited by {other:?}"),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -59,6 +99,14 @@ impl QueueReply {
             of(priority).oldest_age_ms.map(|age_ms| now.minus_ms(age_ms))
         });
         let rates = PerPriority::from_fn(|priority| Rates::from(&of(priority).rates));
-        QueueView { name: self.name, paused: self.paused, counts, oldest_ready_at, rates }
+        QueueView {
+            name: self.name,
+            paused: self.paused,
+            limits: self.limits.map(Limits::from).unwrap_or_default(),
+            limited: self.limited.map(Limited::from),
+            counts,
+            oldest_ready_at,
+            rates,
+        }
     }
 }

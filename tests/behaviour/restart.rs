@@ -2,7 +2,7 @@
 //! a process that was stopped and started.
 
 use pulk::dead_letter::DeadReason;
-use pulk::queue::{Claim, DeadEdit, DeadQuery, ReplayMany, ReplayState};
+use pulk::queue::{Claim, DeadEdit, DeadQuery, Limited, Limits, Rate, ReplayMany, ReplayState};
 use pulk::{ErrorKind, JobState, NewJob, Payload, Priority, RunAt};
 
 use crate::dead::bury;
@@ -167,6 +167,26 @@ pub async fn a_paused_queue_stays_paused(queue: &mut Harness) {
     queue.resume("default").await.unwrap();
     queue.restart().await;
     assert_eq!(queue.take("default").await.id, id);
+}
+
+pub async fn limits_stay_and_give_no_second_burst(queue: &mut Harness) {
+    let rate = Some(Rate { jobs: 1, per_ms: 3_600_000, burst: 2 });
+    let limits = Limits { concurrency: Some(3), rate, concurrency_per_key: Some(4) };
+    queue.set_limits("default", limits).await.unwrap();
+    queue.enqueue_many(vec![NewJob::new("mail"); 9]).await.unwrap();
+    queue.take("default").await;
+    queue.restart().await;
+    assert_eq!(queue.queue("default").await.unwrap().limits, limits);
+    queue.take("default").await;
+    queue.restart().await;
+    queue.assert_none_ready().await;
+    let seen = queue.queue("default").await.unwrap();
+    assert!(matches!(seen.limited, Some(Limited::Rate { .. })), "{seen:?}");
+    queue.set_limits("default", Limits::default()).await.unwrap();
+    queue.restart().await;
+    let seen = queue.queue("default").await.unwrap();
+    assert_eq!((seen.limits, seen.limited), (Limits::default(), None));
+    queue.take("default").await;
 }
 
 pub async fn an_edited_letter_is_kept(queue: &mut Harness) {

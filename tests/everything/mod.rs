@@ -11,8 +11,8 @@ use pulk::clock::ManualClock;
 use pulk::job::{Found, JobResult, OnConflict, Unique};
 use pulk::priority::PerPriority;
 use pulk::queue::{
-    Claim, ClaimedJob, DeadChoice, Failure, JobQuery, QueueView, ReplayMany, ReplayView,
-    StateCounts,
+    Claim, ClaimedJob, DeadChoice, Failure, JobQuery, Limits, QueueView, Rate, ReplayMany,
+    ReplayView, StateCounts,
 };
 use pulk::retry::RetryPolicy;
 use pulk::store::{JournaledStore, Sizes};
@@ -92,6 +92,9 @@ pub async fn fill(queue: &Queue, life: &str) -> Vec<JobId> {
     dead(queue, &name("dead")).await;
     queue.enqueue_many(vec![NewJob::new("idle").queue(name("paused")); 4]).await.unwrap();
     queue.pause(&name("paused")).await.unwrap();
+    let rate = Some(Rate { jobs: 1, per_ms: DAY_MS, burst: 3 });
+    let limits = Limits { concurrency: Some(2), rate, concurrency_per_key: Some(4) };
+    queue.set_limits(&name("paused"), limits).await.unwrap();
     results(queue, &name("results")).await
 }
 
@@ -187,12 +190,14 @@ pub struct Contents {
 pub struct QueueFound {
     pub name: String,
     pub paused: bool,
+    pub limits: Limits,
     pub counts: PerPriority<StateCounts>,
 }
 
 impl From<QueueView> for QueueFound {
     fn from(queue: QueueView) -> Self {
-        QueueFound { name: queue.name, paused: queue.paused, counts: queue.counts }
+        let QueueView { name, paused, limits, counts, .. } = queue;
+        QueueFound { name, paused, limits, counts }
     }
 }
 

@@ -250,6 +250,10 @@ impl Http {
         within(path, self.call(Method::DELETE, path, "")).await.unwrap()
     }
 
+    pub async fn put(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        within(path, self.call(Method::PUT, path, body)).await.unwrap()
+    }
+
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         within(path, self.call(Method::POST, path, body)).await.unwrap()
     }

@@ -1,7 +1,7 @@
 //! The end of a world: everybody behaves, and everything comes to its end.
 
 use pulk::JobState;
-use pulk::queue::{Ack, Claim, DeadChoice, Purge, PurgeDead, ReplayMany, Settle};
+use pulk::queue::{Ack, Claim, DeadChoice, Limits, Purge, PurgeDead, ReplayMany, Settle};
 use pulk_proof::draw::{Known, QUEUES};
 use pulk_proof::driver::{Fault, Handed};
 use pulk_proof::{Answer, Command};
@@ -24,6 +24,7 @@ impl World {
         }
         for name in QUEUES {
             self.ask(Command::Resume(name.to_owned()));
+            self.ask(Command::SetLimits(name.to_owned(), Limits::default()));
         }
         for gone in Known::no_schedules() {
             self.ask(gone);

@@ -19,6 +19,7 @@ const CALLS: &[(&str, &str)] = &[
     ("queue", "ok NotFound"),
     ("pause", "ok NotFound"),
     ("resume", "ok NotFound"),
+    ("set_limits", "ok Invalid"),
     ("remove_queue", "ok NotFound Conflict"),
     ("purge", "ok NotFound"),
     ("jobs", "ok Invalid"),

@@ -50,6 +50,10 @@ impl Truth {
             let serial = jobs.remove(wanted.expect("a wanted one is there"));
             last_served[usize::from(level.number())] = Some(lane);
             taken.push(Chosen { level, lane, serial });
+            let of_queue = taken.iter().filter(|one| one.lane.0 == lane.0).count();
+            if of_queue >= self.startable(lane.0) {
+                lanes.retain(|(queue, _), _| *queue != lane.0);
+            }
         }
         taken
     }
@@ -86,6 +90,7 @@ impl Truth {
         for (serial, job) in &self.jobs {
             let queue = &self.queues[&job.queue];
             let wanted = !queue.paused
+                && self.startable(job.queue) > 0
                 && self.config.priorities.contains(&job.priority)
                 && (claim.priorities.is_empty() || claim.priorities.contains(&job.priority))
                 && (claim.queues.is_empty() || claim.queues.contains(&queue.name));
@@ -167,7 +172,10 @@ impl Truth {
                 && (claim.priorities.is_empty() || claim.priorities.contains(&job.priority))
                 && (claim.kinds.is_empty() || claim.kinds.contains(&job.kind));
             hold!(
-                wanted && !queue.paused && job.state() == JobState::Ready,
+                wanted
+                    && !queue.paused
+                    && self.startable(job.queue) > 0
+                    && job.state() == JobState::Ready,
                 "a claim {claim:?} got job {serial}: {job:?}"
             );
             // Those put back in this group that no answer told of stand behind all others, and
@@ -205,6 +213,8 @@ impl Truth {
             };
             job.at = At::Leased { place, ready_at, lease };
         }
+        let queue = job.queue;
+        self.take_token(queue);
     }
 
     fn is_lent(&self, serial: u64, told: &ClaimedJob) -> Checked {

@@ -6,8 +6,8 @@ use pulk::job::{Enqueued, OnConflict, limits};
 use pulk::{ErrorKind, JobId, JobState, NewJob, Priority, RunAt, Timestamp};
 
 use super::{
-    At, Called, Checked, Given, Held, Job, Named, Timer, Truth, granted, hold, other_answer,
-    refused, serial_of,
+    At, Called, Checked, Given, Held, Job, Timer, Truth, granted, hold, other_answer, refused,
+    serial_of,
 };
 use crate::command::{Answer, Told};
 
@@ -207,13 +207,7 @@ impl Truth {
 
     fn add(&mut self, new: &NewJob, id: Option<JobId>) -> Checked<Given> {
         let now = self.now;
-        let queue = self.number(&new.queue).unwrap_or_else(|| {
-            let number = self.next_queue;
-            self.next_queue += 1;
-            let named = Named { name: new.queue.clone(), paused: false };
-            self.queues.insert(number, named);
-            number
-        });
+        let queue = self.number(&new.queue).unwrap_or_else(|| self.new_queue(&new.queue));
         let (due, since) = match new.run_at {
             RunAt::Now => (now, None),
             RunAt::DelayMs(delay_ms) => (now.plus_ms(delay_ms), Some(now)),

@@ -3,10 +3,29 @@
 use pulk::queue::{Cancelled, Purge, Purged, QueueView};
 use pulk::{ErrorKind, JobId, JobState};
 
-use super::{Checked, Truth, granted, hold, is_done, other_answer, refused};
+use super::{Checked, Named, QueueNumber, Truth, granted, hold, is_done, other_answer, refused};
 use crate::command::{Answer, Told};
 
 impl Truth {
+    // ---- queues and their numbers ----
+
+    pub(super) fn number(&self, name: &str) -> Option<QueueNumber> {
+        self.queues.iter().find(|(_, queue)| queue.name == name).map(|(number, _)| *number)
+    }
+
+    pub(super) fn name(&self, number: QueueNumber) -> &str {
+        self.queues.get(&number).map_or("a queue that is gone", |queue| &queue.name)
+    }
+
+    pub(super) fn new_queue(&mut self, name: &str) -> QueueNumber {
+        let number = self.next_queue;
+        self.next_queue += 1;
+        self.queues.insert(number, Named::new(name));
+        number
+    }
+
+    // ---- calls ----
+
     pub(super) fn cancel(&mut self, id: JobId, told: Option<&Told>) -> Checked {
         let Some(serial) = self.serial(id) else { return refused(told, ErrorKind::NotFound) };
         let expected = if self.job(serial).state() == JobState::Running {
@@ -96,6 +115,7 @@ impl Truth {
         let queue = &self.queues[&number];
         hold!(view.name == queue.name, "I2: queue {} is told as {}", queue.name, view.name);
         hold!(view.paused == queue.paused, "queue {} is told paused: {}", view.name, view.paused);
+        self.is_limited(number, view.limits, view.limited)?;
         let (counts, oldest) = self.counts(number);
         hold!(
             view.counts == counts,

@@ -62,6 +62,7 @@ impl Truth {
     /// The queue is being opened at this moment, on what the last commit left: so much changes
     /// before the time does anything.
     pub fn reopen(&mut self, now: Timestamp) {
+        self.limits_at = now;
         let may_step_back = now < self.latest;
         for job in self.jobs.values_mut() {
             if let At::Leased { lease, .. } = &mut job.at {
@@ -77,7 +78,7 @@ impl Truth {
         self.next_sweep = limited.then_some(now);
         self.earn(self.now, now, true);
         self.step_back(now);
-        self.now = now;
+        (self.now, self.limits_at) = (now, now);
     }
 
     /// What time has done at the beginning of a group.
@@ -94,7 +95,7 @@ impl Truth {
             self.step_back(now);
         }
         self.earn(self.now, now, false);
-        self.now = now;
+        (self.now, self.limits_at) = (now, now);
         self.latest = self.latest.max(now);
         let unseen = self.unseen.replace(now);
         hold!(unseen.is_none_or(|unseen| unseen == now), "nobody looked at what {unseen:?} did");
@@ -123,6 +124,7 @@ impl Truth {
                 job.ends_at = Some(ends_at.min(now.plus_ms(expires_at.ms_since(job.born_at))));
             }
         }
+        self.queues.values_mut().for_each(|queue| queue.bring_tokens_back(now));
         for held in self.keys.values_mut().filter(|held| held.ttl_ms.is_some()) {
             held.since = held.since.min(now);
         }

@@ -225,6 +225,25 @@ fn what_few_jobs_have_keeps_its_bytes() {
 }
 
 #[test]
+fn limits_of_format_2_keep_their_bytes() {
+    golden_2(
+        LimitsRecord { concurrency: Some(7), rate: None, concurrency_per_key: None },
+        "020f99e6a9c301070000",
+    );
+    let rate = RateRecord {
+        jobs: 100,
+        per_ms: 60_000,
+        burst: 10,
+        units: 600_000,
+        as_of_ms: 1_800_000_000_000,
+    };
+    golden_2(
+        LimitsRecord { concurrency: None, rate: Some(rate), concurrency_per_key: Some(300) },
+        "020f46a9e4b9000164fb60ea0afcc0270900fd00505c18a301000001fb2c01",
+    );
+}
+
+#[test]
 fn keys_results_and_replays_of_format_1_keep_their_bytes() {
     golden(
         UniqueRecord { job: 1 << 90, since_ms: 1_800_000_000_000, ttl_ms: Some(60_000) },
