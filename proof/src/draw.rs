@@ -190,6 +190,8 @@ impl Known {
             timeout_ms: some(chance, 4, wait_ms),
             headers: headers(chance),
             unique,
+            concurrency_key: None,
+            ordering_key: None,
             expires_in_ms: some(chance, 6, |chance| wait_ms(chance) + 20_000),
             idempotency_key: some(chance, 8, |chance| format!("call-{}", chance.below(3))),
         }

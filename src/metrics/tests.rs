@@ -40,7 +40,9 @@ fn view(name: &str) -> QueueView {
     let rate = Some(Rate { jobs: 5, per_ms: 2_000, burst: 7 });
     let limits = Limits { concurrency: Some(3), rate, concurrency_per_key: Some(4) };
     let (name, limited) = (name.to_owned(), Some(Limited::Concurrency));
-    QueueView { name, paused: true, limits, limited, counts, oldest_ready_at, rates }
+    let mut in_lines = PerPriority::default();
+    in_lines[Priority::High] = 1;
+    QueueView { name, paused: true, limits, limited, counts, in_lines, oldest_ready_at, rates }
 }
 
 fn happened(queue: &str, what: Happened) -> Event {

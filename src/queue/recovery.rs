@@ -76,6 +76,7 @@ impl QueueState {
         let mut state = QueueState::new(config, Draft::new(store, live_bytes.unwrap_or(0)), meta);
         state.recover_queues()?;
         state.recover_limits(now)?;
+        state.recover_lines()?;
         state.recover_progress(now)?;
         state.first_timer = state.recover_first_timer()?;
         state.recover_replays(now)?;

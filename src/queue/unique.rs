@@ -106,6 +106,14 @@ impl QueueState {
                     payload_parts: record.job.payload.parts(),
                 }))
             }
+            Place::Line(place) => Ok(self.waiter(&place)?.map(|waiter| Holder {
+                id,
+                state: JobState::Ready,
+                priority: waiter.lane.priority,
+                run_at: waiter.ready_at,
+                chunk: None,
+                payload_parts: waiter.job.payload.parts(),
+            })),
             Place::Dead(_) => Ok(None),
         }
     }

@@ -3,6 +3,10 @@
 //! That order *is* the order of the queue: the smallest key of a lane is its oldest chunk, the
 //! smallest key among the timers is due first.
 
+mod shared;
+
+pub(crate) use shared::{KeyKind, LinePlace, SharedKey};
+
 use crate::clock::Timestamp;
 use crate::job::{JobId, QueueId};
 use crate::priority::Priority;
@@ -58,7 +62,7 @@ impl ChunkId {
     }
 }
 
-/// `queue u32`, in [`Tree::Queues`] and [`Tree::Limits`].
+/// `queue u32`, in [`Tree::Queues`], [`Tree::Limits`] and [`Tree::Places`].
 pub(crate) fn queue(queue: QueueId) -> Vec<u8> {
     queue.0.to_be_bytes().to_vec()
 }

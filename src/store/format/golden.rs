@@ -216,7 +216,8 @@ fn locations_of_format_1_keep_their_bytes() {
 #[test]
 fn what_few_jobs_have_keeps_its_bytes() {
     let unique = Some(UniqueKeyRecord { key: "k".to_owned(), ttl_ms: Some(7) });
-    let seldom = SeldomRecord { unique, expires_ms: Some(9), replay: Some(3) };
+    let (expires_ms, replay) = (Some(9), Some(3));
+    let seldom = SeldomRecord { unique, expires_ms, replay, ..SeldomRecord::default() };
     let job = JobRecord { seldom: Some(Box::new(seldom)), ..JobRecord::default() };
     golden(
         TimerRecord { priority: 0, wait: Wait::At, job },
