@@ -50,6 +50,18 @@ push:
 schemathesis:
     .ci/schemathesis
 
+# What is deployed: manifests, alerts and dashboard are valid, and fit the program; needs PyPI.
+deploy-check:
+    .ci/deploy
+
+# The image is built, and runs as Kubernetes would run it; needs root, or sudo without a password.
+image:
+    .ci/image
+
+# Pods of a StatefulSet, as processes: restarted, killed, scaled to nothing and back.
+rehearsal:
+    cargo test --test rehearsal
+
 # Histories of badly behaved clients, clocks and disks, from so many seeds. A release build: it
 # is ten times as fast.
 simulation seeds="1000":

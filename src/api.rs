@@ -21,6 +21,7 @@ mod openapi;
 mod purge;
 mod queues;
 mod replays;
+mod scaling;
 mod schedules;
 mod settle;
 mod timed_body;
@@ -172,6 +173,7 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(replays::replay_many))
         .routes(routes!(replays::list))
         .routes(routes!(replays::show, replays::cancel))
+        .routes(routes!(scaling::show))
         .routes(routes!(schedules::list))
         .routes(routes!(schedules::put, schedules::show, schedules::remove))
         .routes(routes!(schedules::run))

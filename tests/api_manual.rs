@@ -164,6 +164,7 @@ fn every_call_of_the_contract_is_in_the_manual() {
         "/v1/dead/replay",
         "/v1/dead/purge",
         "/v1/replays",
+        "/v1/scaling",
         "/openapi.json",
         "/q/health",
         "/q/metrics",

@@ -56,6 +56,9 @@ async fn live(node: &mut Node) {
     let cancelled = enqueue(&http, "mail.cancelled").await;
     let gone = http.call(reqwest::Method::DELETE, &format!("/v1/jobs/{cancelled}"), "").await;
     assert_eq!(gone.unwrap().status, 200);
+    let limits = "/v1/queues/mails/limits";
+    assert_eq!(http.put(limits, r#"{"concurrency":1000}"#).await.status, 200);
+    assert_eq!(http.put(limits, "{}").await.status, 200);
     post(&http, "/v1/queues/mails/pause", json!({})).await;
     post(&http, "/v1/queues/mails/resume", json!({})).await;
 }
@@ -92,6 +95,8 @@ async fn every_change_is_told_to_who_asks_for_it() {
         "Job replayed",
         "Job retried",
         "Job started",
+        "Queue limited",
+        "Queue not limited any more",
         "Queue paused",
         "Queue resumed",
     ];

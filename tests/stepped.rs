@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use pulk::clock::ManualClock;
 use pulk::handle::{Stepped, Stepper};
-use pulk::queue::Claim;
+use pulk::queue::{Claim, Limits, Rate};
 use pulk::store::memory::MemoryStore;
 use pulk::{Config, ErrorKind, JobState, NewJob, Queue, RunAt, StoreKind, Timestamp};
 
@@ -74,6 +74,35 @@ fn what_is_due_is_told_and_done_by_a_step() {
     assert!(poll(claim.as_mut()).is_pending());
     trial.stepper.step();
     assert_eq!(answer(claim).unwrap().jobs.len(), 1);
+}
+
+#[test]
+fn a_claim_that_waits_is_answered_at_the_moment_of_the_next_token() {
+    let mut trial = new();
+    let limits =
+        Limits { rate: Some(Rate { jobs: 1, per_ms: 10_000, burst: 1 }), ..Limits::default() };
+    let mut limited = pin!(trial.queue.set_limits("default", limits));
+    let mut jobs = pin!(trial.queue.enqueue_many(vec![NewJob::new("mail"); 3]));
+    let mut first = pin!(trial.queue.claim(Claim::default()));
+    assert!(poll(limited.as_mut()).is_pending());
+    assert!(poll(jobs.as_mut()).is_pending());
+    assert!(poll(first.as_mut()).is_pending());
+    trial.stepper.step();
+    answer(limited).unwrap();
+    answer(jobs).unwrap();
+    assert_eq!(answer(first).unwrap().jobs.len(), 1);
+    let waits = Claim { wait_ms: 30_000, limit: 9, ..Claim::default() };
+    let mut waiting = pin!(trial.queue.claim(waits));
+    assert!(poll(waiting.as_mut()).is_pending());
+    trial.stepper.step();
+    let token_at = Timestamp::from_ms(1_010_000);
+    assert_eq!(trial.stepper.next_due(), Some(token_at), "that is when somebody must step");
+    trial.clock.set(token_at.minus_ms(1));
+    trial.stepper.step();
+    assert!(poll(waiting.as_mut()).is_pending());
+    trial.clock.set(token_at);
+    trial.stepper.step();
+    assert_eq!(answer(waiting).unwrap().jobs.len(), 1);
 }
 
 #[test]

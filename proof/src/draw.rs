@@ -224,6 +224,12 @@ impl Known {
         }
     }
 
+    /// A job that may still run.
+    fn handed_out_lately(&self, chance: &mut dyn Chance) -> Option<JobId> {
+        let lately = self.tokens.iter().rev().nth(chance.below(6) as usize);
+        lately.map(|token| token.job())
+    }
+
     fn result(chance: &mut dyn Chance) -> Bytes {
         match chance.below(8) {
             7 => Bytes::from_static(b"{"),
@@ -324,7 +330,11 @@ impl Known {
     pub fn operation(&mut self, chance: &mut dyn Chance) -> Command {
         let id = pick_of(chance, &self.ids);
         match (chance.below(20), id) {
-            (0 | 1, Some(id)) => Command::Cancel(id),
+            (0, Some(id)) => Command::Cancel(id),
+            (1, _) => match self.handed_out_lately(chance) {
+                Some(id) => Command::Cancel(id),
+                None => Command::Tick,
+            },
             (2, Some(id)) => Command::DeleteDead(id),
             (3 | 4, Some(id)) => Command::Replay(id),
             (5 | 6, Some(id)) => Command::EditDead(id, Box::new(self.edit(chance, id))),

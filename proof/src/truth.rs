@@ -342,21 +342,6 @@ impl Truth {
 
     // ---- jobs ----
 
-    fn number(&self, name: &str) -> Option<QueueNumber> {
-        self.queues.iter().find(|(_, queue)| queue.name == name).map(|(number, _)| *number)
-    }
-
-    fn name(&self, number: QueueNumber) -> &str {
-        self.queues.get(&number).map_or("a queue that is gone", |queue| &queue.name)
-    }
-
-    fn new_queue(&mut self, name: &str) -> QueueNumber {
-        let number = self.next_queue;
-        self.next_queue += 1;
-        self.queues.insert(number, Named::new(name));
-        number
-    }
-
     fn place(&mut self) -> u64 {
         self.next_place += 1;
         self.next_place

@@ -17,8 +17,9 @@ use crate::queue::{Limited, Limits, Rate};
 /// Limit a queue.
 ///
 /// How many of its jobs may run at once, and how many may be started in a time. What is left out
-/// is not limited, but for `concurrency_per_key`; `{}` removes all. What runs already goes on. A queue of this name is made if
-/// there is none. Limits survive restarts, and a restart gives no second burst.
+/// is not limited, but for `concurrency_per_key`; `{}` removes all. What runs already goes on. A
+/// queue of this name is made if there is none. Limits survive restarts, and a restart gives no
+/// second burst.
 #[utoipa::path(
     put, path = "/v1/queues/{queue}/limits", operation_id = "set_limits", tag = "queues",
     params(PathQueue), request_body = Option<LimitsRequest>,

@@ -114,6 +114,10 @@ fn log_schedule(queue: &str, what: &Happened) {
 }
 
 fn log_limits(queue: &str, limits: &Limits) {
+    if limits.is_empty() {
+        info!(target: TARGET, queue, "Queue not limited any more");
+        return;
+    }
     let (concurrency, rate) = (limits.concurrency, limits.rate);
     let (jobs, per_ms) = (rate.map(|rate| rate.jobs), rate.map(|rate| rate.per_ms));
     let burst = rate.map(|rate| rate.burst);

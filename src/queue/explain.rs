@@ -209,15 +209,15 @@ impl QueueState {
 
     fn why_none(&self, candidates: &[Candidate]) -> String {
         let all = |why| candidates.iter().all(|candidate| candidate.skipped == Some(why));
+        let limits = [Some(Skipped::RateLimited), Some(Skipped::ConcurrencyReached)];
+        let all_limited = candidates.iter().all(|candidate| limits.contains(&candidate.skipped));
         let why = match candidates {
             [] => "No job is ready.",
             _ if all(Skipped::SchedulerDisabled) => {
                 "Jobs are ready, but this node hands none out: scheduler_enabled is false."
             }
             _ if all(Skipped::Paused) => "Every queue with ready jobs is paused.",
-            _ if all(Skipped::RateLimited) || all(Skipped::ConcurrencyReached) => {
-                "Every queue with ready jobs is at its limit."
-            }
+            _ if all_limited => "Every queue with ready jobs is at its limit.",
             _ if all(Skipped::Filtered) => {
                 "Jobs are ready, but of no priority that this node hands out (priorities)."
             }

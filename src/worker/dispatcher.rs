@@ -38,6 +38,9 @@ use crate::worker::words::Words;
 /// How long no claim is sent after one was refused because too many wait.
 const REFUSED_PAUSE_MS: u64 = 1_000;
 
+/// Of so many turns of the runtime in a row none ended a job: those that run take longer.
+const QUIET_TURNS: usize = 4;
+
 pub(crate) struct Dispatcher {
     queue: Queue,
     time: Time,
@@ -137,6 +140,9 @@ impl Dispatcher {
         let mut dry = false;
         loop {
             self.collect();
+            if !self.words.is_empty() {
+                self.gather().await;
+            }
             if self.must_stop() {
                 return Ok(());
             }
@@ -185,7 +191,7 @@ impl Dispatcher {
                 Ok(claimed) => return Ok(self.start_all(claimed.jobs)),
                 Err(error) => return self.refused(error),
             },
-            Some(gone) = self.gone.recv() => self.note_with_others(gone).await,
+            Some(gone) = self.gone.recv() => self.note(gone),
             _ = self.stop.changed() => {}
             () = self.kinds.wait_for_room(), if open.any_shut => {}
         }
@@ -196,7 +202,7 @@ impl Dispatcher {
     async fn wait_for_slot(&mut self, open: &Open) -> Result<()> {
         let paused_until = self.paused_until;
         tokio::select! {
-            Some(gone) = self.gone.recv() => self.note_with_others(gone).await,
+            Some(gone) = self.gone.recv() => self.note(gone),
             _ = self.stop.changed() => {}
             () = self.kinds.wait_for_room(), if open.any_shut => {}
             () = self.time.until(paused_until.unwrap_or_default()), if paused_until.is_some() => {
@@ -284,11 +290,17 @@ impl Dispatcher {
         drop(tokio::spawn(running.instrument(span)));
     }
 
-    /// Takes note of an attempt that has ended, and lets those end that are about to: what they
-    /// say goes to the queue together.
-    async fn note_with_others(&mut self, gone: Gone) {
-        self.note(gone);
-        tokio::task::yield_now().await;
+    /// Lets those attempts end that are about to: what they say goes to the queue together. Else
+    /// the ends of one claim's jobs meet the start of the next one's for ever, and short jobs
+    /// take two commits where one would do.
+    async fn gather(&mut self) {
+        let mut quiet = 0;
+        while quiet < QUIET_TURNS && self.taken.total() > 0 {
+            let running = self.taken.total();
+            tokio::task::yield_now().await;
+            self.collect();
+            quiet = if self.taken.total() < running { 0 } else { quiet + 1 };
+        }
     }
 
     fn collect(&mut self) {
@@ -325,6 +337,7 @@ impl Dispatcher {
                 self.abandon.cancel();
             }
             if !self.words.is_empty() {
+                self.gather().await;
                 if let Err(reason) = self.settle().await {
                     // The queue is closed, or failed: nothing can be told to it any more.
                     drop(self.words.take());
@@ -351,7 +364,7 @@ impl Dispatcher {
         let deadline = *self.stop.borrow_and_update();
         let abandoned = self.abandon.is_cancelled();
         tokio::select! {
-            Some(gone) = self.gone.recv() => self.note_with_others(gone).await,
+            Some(gone) = self.gone.recv() => self.note(gone),
             _ = self.stop.changed(), if !abandoned => {}
             () = self.time.until(deadline.unwrap_or_default()), if deadline.is_some() && !abandoned
                 => self.abandon.cancel(),

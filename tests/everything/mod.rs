@@ -196,10 +196,8 @@ pub struct QueueFound {
 
 impl From<QueueView> for QueueFound {
     fn from(queue: QueueView) -> Self {
-        {
-            let QueueView { name, paused, limits, counts, .. } = queue;
-            QueueFound { name, paused, limits, counts }
-        }
+        let QueueView { name, paused, limits, counts, .. } = queue;
+        QueueFound { name, paused, limits, counts }
     }
 }
 

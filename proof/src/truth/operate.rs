@@ -3,10 +3,29 @@
 use pulk::queue::{Cancelled, Purge, Purged, QueueView};
 use pulk::{ErrorKind, JobId, JobState};
 
-use super::{Checked, Truth, granted, hold, is_done, other_answer, refused};
+use super::{Checked, Named, QueueNumber, Truth, granted, hold, is_done, other_answer, refused};
 use crate::command::{Answer, Told};
 
 impl Truth {
+    // ---- queues and their numbers ----
+
+    pub(super) fn number(&self, name: &str) -> Option<QueueNumber> {
+        self.queues.iter().find(|(_, queue)| queue.name == name).map(|(number, _)| *number)
+    }
+
+    pub(super) fn name(&self, number: QueueNumber) -> &str {
+        self.queues.get(&number).map_or("a queue that is gone", |queue| &queue.name)
+    }
+
+    pub(super) fn new_queue(&mut self, name: &str) -> QueueNumber {
+        let number = self.next_queue;
+        self.next_queue += 1;
+        self.queues.insert(number, Named::new(name));
+        number
+    }
+
+    // ---- calls ----
+
     pub(super) fn cancel(&mut self, id: JobId, told: Option<&Told>) -> Checked {
         let Some(serial) = self.serial(id) else { return refused(told, ErrorKind::NotFound) };
         let expected = if self.job(serial).state() == JobState::Running {

@@ -227,9 +227,9 @@ fn what_few_jobs_have_keeps_its_bytes() {
 
 #[test]
 fn limits_of_format_2_keep_their_bytes() {
-    golden(
+    golden_2(
         LimitsRecord { concurrency: Some(7), rate: None, concurrency_per_key: None },
-        "010e6e551e55010700",
+        "020f99e6a9c301070000",
     );
     let rate = RateRecord {
         jobs: 100,
@@ -238,9 +238,9 @@ fn limits_of_format_2_keep_their_bytes() {
         units: 600_000,
         as_of_ms: 1_800_000_000_000,
     };
-    golden(
+    golden_2(
         LimitsRecord { concurrency: None, rate: Some(rate), concurrency_per_key: Some(300) },
-        "",
+        "020f46a9e4b9000164fb60ea0afcc0270900fd00505c18a301000001fb2c01",
     );
 }
 
