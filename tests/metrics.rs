@@ -30,6 +30,7 @@ const METRICS: [(&str, &str, &[&str]); 40] = [
     ("pulk_jobs_enqueued_total", "counter", &["priority", "queue"]),
     ("pulk_jobs_expired_total", "counter", &["priority", "queue"]),
     ("pulk_jobs_failed_total", "counter", &["priority", "queue"]),
+    ("pulk_jobs_in_lines", "gauge", &["queue"]),
     ("pulk_jobs_interrupted_total", "counter", &["priority", "queue"]),
     ("pulk_jobs_retried_total", "counter", &["priority", "queue"]),
     ("pulk_jobs_retrying", "gauge", &["queue"]),

@@ -246,8 +246,8 @@ mod tests {
             expires_at: None,
             unique_key: None,
             concurrency_key: None,
-            ordering_key: Some("o".to_owned()),
-            waits_for: Some(WaitsFor::OrderingKey("o".to_owned())),
+            ordering_key: None,
+            waits_for: None,
             running: None,
             dead: Some(crate::job::DeadView {
                 reason: DeadReason::Exhausted,

@@ -65,6 +65,7 @@ fn gauges_come_from_the_snapshot() {
     has(&text, r#"pulk_jobs_running{queue="mails"} 3"#);
     has(&text, r#"pulk_jobs_scheduled{queue="mails"} 1"#);
     has(&text, r#"pulk_jobs_retrying{queue="mails"} 4"#);
+    has(&text, r#"pulk_jobs_in_lines{queue="mails"} 1"#);
     has(&text, r#"pulk_dlq_depth{queue="mails"} 6"#);
     has(&text, r#"pulk_queue_paused{queue="mails"} 1"#);
     has(&text, r#"pulk_queue_limited{limit="concurrency",queue="mails"} 1"#);

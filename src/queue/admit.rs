@@ -156,10 +156,8 @@ impl QueueState {
     ) -> Result<Option<(LinePlace, bytes::Bytes)>> {
         for (urgency, _) in places.waiting.iter().filter(|(_, waiting)| **waiting > 0) {
             let place = |order| LinePlace { of: of.clone(), urgency, order }.key();
-            let range = (
-                Bound::Included(place(places.first[urgency])),
-                Bound::Included(place(u64::MAX)),
-            );
+            let range =
+                (Bound::Included(place(places.first[urgency])), Bound::Included(place(u64::MAX)));
             let first = self.draft.scan(Tree::Lines, range, Direction::Ascending).next();
             if let Some((entry, bytes)) = first.transpose()? {
                 return Ok(LinePlace::from_key(&entry).map(|place| (place, bytes)));

@@ -373,9 +373,7 @@ impl QueueState {
         let parts: usize =
             chunk.slots.iter().map(|slot| usize::from(slot.job.payload.parts())).sum();
         // A job with a key lets others in when it goes, one by one.
-        let may_go = |slot: &ChunkSlot| {
-            slot.id.sequence() < horizon && !slot.job.has_shared_key()
-        };
+        let may_go = |slot: &ChunkSlot| slot.id.sequence() < horizon && !slot.job.has_shared_key();
         !begun && parts <= PARTS_AT_ONCE && chunk.slots.iter().all(may_go)
     }
 

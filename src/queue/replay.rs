@@ -8,8 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Enqueued, JobId, JobState, Move, validate_range};
 use crate::queue::dead_walk::{DeadChoice, DeadWalk, Letter, PORTION, Step};
 use crate::queue::event::Happened;
-use crate::queue::replays::{RATE_PER_S_MAX, RATE_PER_S_MIN, ReplayView};
 use crate::queue::gate::Arrival;
+use crate::queue::replays::{RATE_PER_S_MAX, RATE_PER_S_MIN, ReplayView};
 use crate::queue::state::{Context, QueueState};
 
 /// A replay of many dead letters.

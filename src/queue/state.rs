@@ -42,9 +42,7 @@ use crate::queue::replays::Replays;
 use crate::queue::retention::Retention;
 use crate::queue::schedules::Schedules;
 use crate::store::codec;
-use crate::store::format::{
-    JobRecord, LeaseRecord, MetaRecord, ProgressRecord, QueueRecord,
-};
+use crate::store::format::{JobRecord, LeaseRecord, MetaRecord, ProgressRecord, QueueRecord};
 use crate::store::key::{self, ChunkId, LaneId};
 use crate::store::{Tree, WriteSet};
 

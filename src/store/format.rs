@@ -258,11 +258,23 @@ pub(crate) struct DeadRecord {
 /// Where a job is that left the chunk it was born in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum LocationRecord {
-    Ready { priority: u8, place: u64 },
-    Timer { due_ms: u64 },
-    Dead { died_at_ms: u64 },
+    Ready {
+        priority: u8,
+        place: u64,
+    },
+    Timer {
+        due_ms: u64,
+    },
+    Dead {
+        died_at_ms: u64,
+    },
     /// It waits for a key. Since format 2.
-    Line { kind: KeyKind, text: String, urgency: u8, order: u64 },
+    Line {
+        kind: KeyKind,
+        text: String,
+        urgency: u8,
+        order: u64,
+    },
 }
 
 /// Who holds a unique key.

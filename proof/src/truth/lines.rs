@@ -26,6 +26,11 @@ impl Job {
         Some((self.queue, kind, key.clone()?))
     }
 
+    /// It shares a key with others.
+    pub(super) fn has_key(&self) -> bool {
+        self.ordering_key.is_some() || self.concurrency_key.is_some()
+    }
+
     fn waits_at(&self, kind: Kind) -> Option<(Priority, u64)> {
         match self.at {
             At::Line { kind: at, order, .. } if at == kind => {
@@ -41,6 +46,19 @@ impl Job {
             Kind::Ordering => self.has_turn,
             Kind::Concurrency => matches!(self.at, At::Ready { .. } | At::Leased { .. }),
         }
+    }
+
+    /// Where the line in which it waits stands in lists, and its urgency there. Keys are one
+    /// letter each here.
+    pub(super) fn line_number(&self) -> u64 {
+        let At::Line { kind, .. } = self.at else { return 0 };
+        let (key, urgency) = match kind {
+            Kind::Ordering => (&self.ordering_key, Priority::Critical),
+            Kind::Concurrency => (&self.concurrency_key, self.priority),
+        };
+        let letter = key.as_ref().and_then(|key| key.bytes().next()).unwrap_or_default();
+        let parts = [kind as u8, letter, urgency.number()].map(u64::from);
+        parts.into_iter().fold(u64::from(self.queue), |number, part| number << 8 | part)
     }
 
     /// What it is told to wait for.
@@ -84,13 +102,16 @@ impl Truth {
     /// A job is ready: it goes to its lane, or into a line.
     pub(super) fn let_in(&mut self, serial: u64, place: u64, ready_at: Timestamp) {
         let mut at = At::Ready { place, ready_at };
+        // It has no place yet, wherever it is.
+        self.job_mut(serial).at = At::Line { kind: Kind::Ordering, order: u64::MAX, ready_at };
         for kind in [Kind::Ordering, Kind::Concurrency] {
             let job = self.job(serial);
             let Some(key) = job.shared(kind) else { continue };
             if kind == Kind::Ordering && job.has_turn {
                 continue;
             }
-            if !self.line(&key).is_empty() || self.taken(&key) >= self.places(&key) {
+            let is_first = self.line(&key).iter().all(|other| *other == serial);
+            if !is_first || self.taken(&key) >= self.places(&key) {
                 at = At::Line { kind, order: place, ready_at };
                 break;
             }
@@ -130,9 +151,6 @@ impl Truth {
             job.at = At::Ready { place, ready_at };
             if key.1 == Kind::Ordering {
                 job.has_turn = true;
-                // It must not count as one that has its other place already.
-                let not_yet = At::Line { kind: Kind::Ordering, order: place, ready_at };
-                self.job_mut(serial).at = not_yet;
                 self.let_in(serial, place, ready_at);
             }
         }
@@ -166,10 +184,8 @@ impl Truth {
     pub(super) fn are_let_in(&self, jobs: &[JobView]) -> Checked {
         let mut seen = BTreeMap::<(String, Kind, String), Sharing>::new();
         for job in jobs.iter().filter(|job| job.state != JobState::Dead) {
-            let keys = [
-                (Kind::Ordering, &job.ordering_key),
-                (Kind::Concurrency, &job.concurrency_key),
-            ];
+            let keys =
+                [(Kind::Ordering, &job.ordering_key), (Kind::Concurrency, &job.concurrency_key)];
             for (kind, key) in keys {
                 let Some(key) = key else { continue };
                 let sharing = seen.entry((job.queue.clone(), kind, key.clone())).or_default();

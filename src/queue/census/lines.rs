@@ -8,9 +8,7 @@ use crate::job::{JobId, JobState, QueueId};
 use crate::priority::{PerPriority, Priority};
 use crate::queue::gate::PLACES_DEFAULT;
 use crate::store::codec;
-use crate::store::format::{
-    JobRecord, LineRecord, LocationRecord, PlacesRecord, QueueLinesRecord,
-};
+use crate::store::format::{JobRecord, LineRecord, LocationRecord, PlacesRecord, QueueLinesRecord};
 use crate::store::key::{self, KeyKind, LaneId, LinePlace, SharedKey};
 use crate::store::{Entry, Store, Tree};
 

@@ -117,7 +117,11 @@ pub(super) mod tests {
                 |(queue, ordering, urgency, text, order)| {
                     let kind = if ordering { KeyKind::Ordering } else { KeyKind::Concurrency };
                     let urgency = Priority::from_number(urgency).unwrap();
-                    Position::Line(LinePlace { of: SharedKey { queue, kind, text }, urgency, order })
+                    Position::Line(LinePlace {
+                        of: SharedKey { queue, kind, text },
+                        urgency,
+                        order,
+                    })
                 }
             ),
             (moment(), id()).prop_map(|(due, id)| Position::Timer(due, id)),

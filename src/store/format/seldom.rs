@@ -80,13 +80,7 @@ enum Written<'a> {
 enum Read {
     None,
     Some(Option<UniqueKeyRecord>, Option<u64>, Option<u64>),
-    WithKeys(
-        Option<UniqueKeyRecord>,
-        Option<u64>,
-        Option<u64>,
-        Option<String>,
-        Option<String>,
-    ),
+    WithKeys(Option<UniqueKeyRecord>, Option<u64>, Option<u64>, Option<String>, Option<String>),
 }
 
 pub(super) fn serialize<S: Serializer>(

@@ -10,8 +10,8 @@ use crate::store::codec::{
 };
 use crate::store::format::{
     ChunkRecord, DeadRecord, IdempotencyRecord, LimitsRecord, LineRecord, LocationRecord,
-    MetaRecord, PAYLOAD_PART_KIND, PlacesRecord, ProgressRecord, QueueLinesRecord, QueueRecord, ReplayRecord, ResultRecord,
-    ScheduleProgressRecord, ScheduleRecord, TimerRecord, UniqueRecord,
+    MetaRecord, PAYLOAD_PART_KIND, PlacesRecord, ProgressRecord, QueueLinesRecord, QueueRecord,
+    ReplayRecord, ResultRecord, ScheduleProgressRecord, ScheduleRecord, TimerRecord, UniqueRecord,
 };
 use crate::store::{Tree, WriteSet, journal};
 
