@@ -376,6 +376,77 @@ fn what_has_no_room_in_the_commit_comes_with_the_next_ones() {
     assert_eq!(node.claim().len(), 800);
 }
 
+/// Flips a bit in the record of this tree whose key is this long, and opens the store again.
+fn damage(node: &mut Node, tree: Tree, key_bytes: Option<usize>) {
+    let entries = node.store.scan(tree, everything(), Direction::Ascending).map(Result::unwrap);
+    let mut entries = entries.filter(|(key, _)| key_bytes.is_none_or(|bytes| key.len() == bytes));
+    let (key, value) = entries.next().unwrap();
+    drop(entries);
+    let mut value = value.to_vec();
+    *value.last_mut().unwrap() ^= 1;
+    let mut writes = WriteSet::default();
+    writes.put(tree, key, value.into());
+    node.store.commit(writes).unwrap();
+    assert!(!examine(&node.store).unwrap().is_sound(), "the damage is seen");
+    (node.state, node.reads) = open(&node.store, node.now);
+}
+
+/// What a node does with each group, whatever was set aside meanwhile.
+fn mend(node: &mut Node) {
+    for _ in 0..3 {
+        let context = &mut Context { now: node.now, random: &mut node.random };
+        node.state.tick(context).unwrap();
+        node.store.commit(node.state.finish_group(node.now)).unwrap();
+    }
+    node.assert_sound();
+}
+
+#[test]
+fn after_damage_nobody_runs_beside_another_and_nobody_waits_for_ever() {
+    let with_jobs = || {
+        let mut node = Node::new();
+        let ids: Vec<JobId> = (0..3).map(|_| node.enqueue(ordered("k"))).collect();
+        let token = node.claim_many(1)[0];
+        (node, ids, token)
+    };
+    // How many there are of the key.
+    let (mut node, _, token) = with_jobs();
+    damage(&mut node, Tree::Places, Some(6));
+    let context = &mut Context { now: node.now, random: &mut node.random };
+    let fourth = node.state.enqueue_one(ordered("k"), context).unwrap().id;
+    node.store.commit(node.state.finish_group(node.now)).unwrap();
+    mend(&mut node);
+    assert!(node.waits_for(fourth).is_some());
+    assert_eq!(node.claim(), []);
+    node.ack(token);
+    assert_eq!(node.claim().len(), 1);
+    // How many wait in the queue.
+    let (mut node, ..) = with_jobs();
+    damage(&mut node, Tree::Places, Some(4));
+    mend(&mut node);
+    assert_eq!(node.claim(), []);
+    // The first who waits.
+    let (mut node, ids, token) = with_jobs();
+    damage(&mut node, Tree::Lines, None);
+    let context = &mut Context { now: node.now, random: &mut node.random };
+    node.state.ack(token, context).unwrap();
+    node.store.commit(node.state.finish_group(node.now)).unwrap();
+    mend(&mut node);
+    assert_eq!(node.claim(), [ids[2]]);
+    // The one whom they wait for.
+    let (mut node, ids, _) = with_jobs();
+    damage(&mut node, Tree::Ready(Priority::Default), None);
+    assert!(node.state.chunk(chunk_of(ids[0])).unwrap().is_none());
+    node.store.commit(node.state.finish_group(node.now)).unwrap();
+    mend(&mut node);
+    assert_eq!(node.claim(), [ids[1]]);
+}
+
+fn chunk_of(id: JobId) -> key::ChunkId {
+    let lane = LaneId { priority: Priority::Default, queue: id.queue() };
+    key::ChunkId { lane, first_place: id.sequence() }
+}
+
 /// With `jobs` of a blocked key in front, a job of another key is found at once.
 fn a_blocked_key_costs_a_claim_nothing(jobs: usize) -> u64 {
     let mut node = Node::new();
