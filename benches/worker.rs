@@ -11,11 +11,14 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pulk::queue::{Claim, Settle};
 use pulk::worker::{Handler, Job, Outcome, Running, Worker};
 use pulk::{Config, NewJob, Payload, Queue};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 const SLOTS: usize = 64;
@@ -90,13 +93,27 @@ impl Handler for Told {
     }
 }
 
-async fn empty_with_worker(queue: &Queue) {
-    let (sender, mut started) = unbounded_channel();
-    let builder = Worker::builder(queue.clone()).fallback(Told(sender));
-    let worker = builder.concurrency(SLOTS).reserved(0).build().unwrap().start();
-    for _ in 0..JOBS {
-        started.recv().await.unwrap();
+/// Does nothing, and says when it has done nothing for the last job.
+struct NoOp {
+    left: AtomicUsize,
+    over: Arc<Notify>,
+}
+
+impl Handler for NoOp {
+    fn run(&self, _: Job) -> Running {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.over.notify_one();
+        }
+        Box::pin(std::future::ready(Outcome::Done))
     }
+}
+
+async fn empty_with_worker(queue: &Queue) {
+    let over = Arc::new(Notify::new());
+    let handler = NoOp { left: AtomicUsize::new(JOBS), over: over.clone() };
+    let builder = Worker::builder(queue.clone()).fallback(handler);
+    let worker = builder.concurrency(SLOTS).reserved(0).build().unwrap().start();
+    over.notified().await;
     // What was said last is on the disk then.
     worker.stop(LONG).await;
 }

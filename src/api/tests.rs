@@ -96,7 +96,7 @@ async fn a_node_that_opens_is_live_but_not_ready() {
 #[tokio::test]
 async fn what_is_not_there_is_a_problem() {
     is_problem(&call("GET", "/", "").await, 404, "not_found");
-    is_problem(&call("GET", "/v1/scaling", "").await, 404, "not_found");
+    is_problem(&call("GET", "/v1/scalings", "").await, 404, "not_found");
     is_problem(&call("POST", "/v1/queues/a/stop", "").await, 404, "not_found");
     let answer = call("PUT", "/v1/jobs", "").await;
     is_problem(&answer, 405, "method_not_allowed");
