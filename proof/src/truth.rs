@@ -452,21 +452,6 @@ impl Job {
     }
 }
 
-impl Given {
-    fn enqueued(&self, queue: &str, told: &Enqueued) -> bool {
-        let replaced = match (self.replaced, told.replaced) {
-            (None, None) | (Some(None), Some(_)) => true,
-            (Some(Some(replaced)), Some(told)) => replaced == told,
-            _ => false,
-        };
-        replaced
-            && self.id.is_none_or(|id| id == told.id)
-            && (self.state, self.priority, self.is_new) == (told.state, told.priority, told.is_new)
-            && (self.run_at.0..=self.run_at.1).contains(&told.run_at)
-            && told.queue == queue
-    }
-}
-
 /// The token of a delivery, as a client could write it.
 #[must_use]
 pub fn token(id: JobId, delivery: u32) -> LeaseToken {

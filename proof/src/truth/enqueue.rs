@@ -25,6 +25,21 @@ pub(super) enum Plan {
     RepeatInBatch(usize),
 }
 
+impl Given {
+    pub(super) fn enqueued(&self, queue: &str, told: &Enqueued) -> bool {
+        let replaced = match (self.replaced, told.replaced) {
+            (None, None) | (Some(None), Some(_)) => true,
+            (Some(Some(replaced)), Some(told)) => replaced == told,
+            _ => false,
+        };
+        replaced
+            && self.id.is_none_or(|id| id == told.id)
+            && (self.state, self.priority, self.is_new) == (told.state, told.priority, told.is_new)
+            && (self.run_at.0..=self.run_at.1).contains(&told.run_at)
+            && told.queue == queue
+    }
+}
+
 impl Truth {
     pub(super) fn enqueue(&mut self, jobs: &[NewJob], told: Option<&Told>) -> Checked {
         let plans = match self.plan(jobs) {
