@@ -15,7 +15,7 @@ use node::{Http, Node};
 use serde_json::{Value, json};
 
 /// Name, kind and labels of each metric.
-const METRICS: [(&str, &str, &[&str]); 40] = [
+const METRICS: [(&str, &str, &[&str]); 41] = [
     ("pulk_build_info", "gauge", &["store", "version"]),
     ("pulk_commit_commands", "histogram", &[]),
     ("pulk_commit_seconds", "histogram", &[]),

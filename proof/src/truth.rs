@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pulk::dead_letter::{DeadReason, FailedAttempt};
-use pulk::job::{Enqueued, JobResult};
+use pulk::job::JobResult;
 use pulk::queue::Limits;
 use pulk::retry::RetryPolicy;
 use pulk::{Config, ErrorKind, JobId, JobState, LeaseToken, Payload, Priority, Timestamp};

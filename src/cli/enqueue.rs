@@ -47,9 +47,9 @@ const ONE_JOB: [&str; 17] = [
     "timeout_ms",
     "expires_in_ms",
     "unique_key",
+    "on_conflict",
     "concurrency_key",
     "ordering_key",
-    "on_conflict",
     "idempotency_key",
 ];
 

@@ -15,7 +15,7 @@ use crate::queue::gate::Arrival;
 use crate::queue::state::{GROUP_BYTES_FULL, GROUP_LIVE_WRITES_FULL, QueueState};
 use crate::queue::walk::LOOKS_AT_ONCE;
 use crate::store::format::PlacesRecord;
-use crate::store::key::{self, KeyKind, LinePlace, SharedKey};
+use crate::store::key::{KeyKind, LinePlace, SharedKey};
 use crate::store::{Direction, Tree};
 
 /// So far beyond a full group places are given at its end: each of them came free by a command
@@ -71,9 +71,8 @@ impl QueueState {
     fn walk_lines(&mut self, queue: QueueId, looks_left: &mut usize) -> Result<()> {
         let entry = self.queues.by_id.get(&queue);
         let from = entry.and_then(|entry| entry.lines.admit_from.clone()).unwrap_or_default();
-        // Behind the record of the queue itself.
-        let first = [&key::queue(queue)[..], &[0]].concat();
-        let until = Bound::Excluded(key::queue(QueueId(queue.0 + 1)));
+        let first = SharedKey::first_of(queue);
+        let until = Bound::Excluded(SharedKey::first_of(QueueId(queue.0 + 1)));
         let records = self.records_from(Tree::Places, Bound::Included(from.max(first)), until)?;
         let mut reached = None;
         for (entry, _) in records {

@@ -5,19 +5,21 @@
 //! A job in a line counts as ready, and is listed, cancelled, purged and expires as others do.
 //! Memory holds nothing of it but how many there are in each queue.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::error::Result;
-use crate::job::{JobId, JobState, JobView, QueueId, WaitsFor};
+use crate::job::{JobId, JobState, JobView, WaitsFor};
 use crate::priority::{PerPriority, Priority};
 use crate::queue::cancel::TakenOut;
 use crate::queue::gate::Arrival;
 use crate::queue::state::QueueState;
-use crate::store::Tree;
 use crate::store::codec;
 use crate::store::format::{JobRecord, LineRecord, LocationRecord, QueueLinesRecord};
 use crate::store::key::{self, KeyKind, LaneId, LinePlace, SharedKey};
+use crate::store::{Direction, Tree};
 
 /// The lines of a queue, in memory.
 #[derive(Clone, Debug, Default)]
@@ -160,19 +162,19 @@ impl QueueState {
             });
             match record {
                 Some(record) => {
-                    self.draft.put(Tree::Places, key::queue(id), codec::encode(&record));
+                    self.draft.put(Tree::Places, key::queue_lines(id), codec::encode(&record));
                 }
-                None => self.draft.remove(Tree::Places, key::queue(id)),
+                None => self.draft.remove(Tree::Places, key::queue_lines(id)),
             }
         }
     }
 
     /// Reads how many jobs of each queue wait in lines.
     pub(crate) fn recover_lines(&mut self) -> Result<()> {
-        let queues: Vec<QueueId> = self.queues.by_id.keys().copied().collect();
-        for id in queues {
-            let entry_key = key::queue(id);
-            let Some(bytes) = self.draft.get(Tree::Places, &entry_key)? else { continue };
+        let range = (Bound::Included(vec![0]), Bound::Excluded(vec![1]));
+        let scan = self.draft.scan(Tree::Places, range, Direction::Ascending);
+        for (entry_key, bytes) in scan.collect::<Result<Vec<_>>>()? {
+            let Some(id) = key::queue_lines_from(&entry_key) else { continue };
             match codec::decode::<QueueLinesRecord>(&bytes) {
                 Ok(QueueLinesRecord { waiting, admit_from }) => {
                     if admit_from.is_some() {

@@ -20,8 +20,8 @@
 //! | schedules | 1 · name | [`ScheduleProgressRecord`] | truth |
 //! | limits | queue | [`LimitsRecord`] | truth |
 //! | lines | queue · kind · key · urgency · order | [`LineRecord`] | truth |
-//! | places | queue · kind · key | [`PlacesRecord`] | a sum |
-//! | places | queue | [`QueueLinesRecord`] | a sum |
+//! | places | 0 · queue | [`QueueLinesRecord`] | a sum |
+//! | places | 1 · queue · kind · key | [`PlacesRecord`] | a sum |
 //! | damaged | tree · key | the bytes as found | |
 //!
 //! A job lies in exactly one of: a ready slot that is not gone, a line, a timer, a dead letter

@@ -5,7 +5,7 @@
 
 mod shared;
 
-pub(crate) use shared::{KeyKind, LinePlace, SharedKey};
+pub(crate) use shared::{KeyKind, LinePlace, SharedKey, queue_lines, queue_lines_from};
 
 use crate::clock::Timestamp;
 use crate::job::{JobId, QueueId};
@@ -62,7 +62,7 @@ impl ChunkId {
     }
 }
 
-/// `queue u32`, in [`Tree::Queues`], [`Tree::Limits`] and [`Tree::Places`].
+/// `queue u32`, in [`Tree::Queues`] and [`Tree::Limits`].
 pub(crate) fn queue(queue: QueueId) -> Vec<u8> {
     queue.0.to_be_bytes().to_vec()
 }

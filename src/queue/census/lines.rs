@@ -109,7 +109,7 @@ impl Census {
         for entry in all(store, Tree::Places) {
             let (entry, bytes) = entry?;
             self.check_size(Tree::Places, bytes.len());
-            if let Some(queue) = key::queue_from(&entry) {
+            if let Some(queue) = key::queue_lines_from(&entry) {
                 let counted = waiting.remove(&queue).unwrap_or_default();
                 match codec::decode::<QueueLinesRecord>(&bytes) {
                     Ok(said) => self.compare_lines(queue, &said, counted),

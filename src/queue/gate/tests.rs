@@ -246,7 +246,8 @@ fn a_retrying_or_snoozed_job_keeps_its_turn_and_gives_up_its_place() {
 #[test]
 fn whoever_leaves_lets_the_next_one_in_in_the_same_commit() {
     let job = || ordered("k").concurrency_key("c");
-    let leave: [(&str, fn(&mut Node, JobId)); 6] = [
+    type Leave = fn(&mut Node, JobId);
+    let leave: [(&str, Leave); 6] = [
         ("cancelled in its lane", |node, id| {
             node.apply(|state, _| state.cancel(id)).unwrap();
         }),
@@ -411,7 +412,7 @@ fn after_damage_nobody_runs_beside_another_and_nobody_waits_for_ever() {
     };
     // How many there are of the key.
     let (mut node, _, token) = with_jobs();
-    damage(&mut node, Tree::Places, Some(6));
+    damage(&mut node, Tree::Places, Some(7));
     let context = &mut Context { now: node.now, random: &mut node.random };
     let fourth = node.state.enqueue_one(ordered("k"), context).unwrap().id;
     node.store.commit(node.state.finish_group(node.now)).unwrap();
@@ -422,7 +423,7 @@ fn after_damage_nobody_runs_beside_another_and_nobody_waits_for_ever() {
     assert_eq!(node.claim().len(), 1);
     // How many wait in the queue.
     let (mut node, ..) = with_jobs();
-    damage(&mut node, Tree::Places, Some(4));
+    damage(&mut node, Tree::Places, Some(5));
     mend(&mut node);
     assert_eq!(node.claim(), []);
     // The first who waits.

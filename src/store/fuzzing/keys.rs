@@ -89,7 +89,8 @@ impl Parts {
 
     /// A key that jobs share is never empty.
     fn line(&self) -> LinePlace {
-        let kind = KeyKind::ALL[usize::from(self.part % 2)];
+        let is_ordering = self.part.is_multiple_of(2);
+        let kind = if is_ordering { KeyKind::Ordering } else { KeyKind::Concurrency };
         let of = SharedKey { queue: self.queue, kind, text: format!("k{}", self.text) };
         LinePlace { of, urgency: self.priority, order: self.place }
     }
@@ -185,6 +186,7 @@ fn what_nobody_wrote_is_refused(input: &[u8]) {
     is_same(key::payload_part_from(input).map(|(id, part)| key::payload_part(id, part)));
     is_same(LinePlace::from_key(input).map(|place| place.key()));
     is_same(SharedKey::from_key(input).map(|shared| shared.key()));
+    is_same(key::queue_lines_from(input).map(key::queue_lines));
     is_same(key::replay_from(input).map(key::replay));
     is_same(key::named_from(input).map(|named| match named {
         Named::Unique(queue, text) => key::unique(queue, &text),

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-use super::{queue, take_u32, take_u64};
+use super::{queue, queue_from, take_u32, take_u64};
 use crate::job::QueueId;
 use crate::priority::Priority;
 
@@ -41,13 +41,19 @@ pub(crate) struct SharedKey {
 }
 
 impl SharedKey {
-    /// `queue u32 · kind u8 · text`, in [`Tree::Places`](crate::store::Tree::Places).
+    /// `1 u8 · queue u32 · kind u8 · text`, in [`Tree::Places`](crate::store::Tree::Places).
     pub(crate) fn key(&self) -> Vec<u8> {
-        [&queue(self.queue)[..], &[self.kind.number()], self.text.as_bytes()].concat()
+        let kind = [self.kind.number()];
+        [&Self::first_of(self.queue)[..], &kind, self.text.as_bytes()].concat()
+    }
+
+    /// What begins the keys of a queue's places.
+    pub(crate) fn first_of(id: QueueId) -> Vec<u8> {
+        [&[1], &queue(id)[..]].concat()
     }
 
     pub(crate) fn from_key(key: &[u8]) -> Option<Self> {
-        let (queue, rest) = take_u32(key)?;
+        let (queue, rest) = take_u32(key.strip_prefix(&[1])?)?;
         let (kind, text) = rest.split_first()?;
         let text = std::str::from_utf8(text).ok().filter(|text| !text.is_empty())?.to_owned();
         Some(SharedKey { queue: QueueId(queue), kind: KeyKind::from_number(*kind)?, text })
@@ -76,6 +82,15 @@ impl PartialOrd for SharedKey {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
+}
+
+/// `0 u8 · queue u32`, in [`Tree::Places`](crate::store::Tree::Places): the lines of a queue.
+pub(crate) fn queue_lines(id: QueueId) -> Vec<u8> {
+    [&[0], &queue(id)[..]].concat()
+}
+
+pub(crate) fn queue_lines_from(key: &[u8]) -> Option<QueueId> {
+    queue_from(key.strip_prefix(&[0])?)
 }
 
 /// Where a job waits for a key.
@@ -132,12 +147,15 @@ mod tests {
             prop_assert_eq!(LinePlace::from_key(&a.key()), Some(a.clone()));
             prop_assert_eq!(SharedKey::from_key(&a.of.key()), Some(a.of.clone()));
             prop_assert_eq!(a.of.key() == b.of.key(), a.of == b.of);
+            let queue = a.of.queue;
+            prop_assert_eq!(queue_lines_from(&queue_lines(queue)), Some(queue));
         }
 
         #[test]
         fn keys_that_nobody_wrote_are_refused(key in prop::collection::vec(any::<u8>(), 0..30)) {
             prop_assert!(LinePlace::from_key(&key).is_none_or(|place| place.key() == key));
             prop_assert!(SharedKey::from_key(&key).is_none_or(|shared| shared.key() == key));
+            prop_assert!(queue_lines_from(&key).is_none_or(|queue| queue_lines(queue) == key));
         }
     }
 }
