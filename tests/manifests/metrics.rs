@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use reqwest::Method;
+
 use crate::node::Node;
 
 const FILES: [&str; 4] =
@@ -16,11 +18,19 @@ fn named(text: &str) -> BTreeSet<&str> {
     ours.filter(|word| word.matches('_').count() >= 2).collect()
 }
 
-/// The names of all series of a node that has had jobs.
+/// The names of all series of a node that has had jobs, a push target and a schedule.
 async fn served() -> BTreeSet<String> {
     let data = tempfile::tempdir().unwrap();
-    let node = Node::start(data.path()).await;
+    let config = data.path().join("pulk.toml");
+    let push = "[[push]]\nname = \"app\"\nurl = \"http://127.0.0.1:9/\"\nqueues = [\"pushed\"]\n";
+    fs::write(&config, push).unwrap();
+    let (config, queue) = (config.to_str().unwrap(), data.path().join("queue"));
+    let queue = queue.to_str().unwrap();
+    let node = Node::start_with(["--config", config, "--data-dir", queue]).await;
     let http = &node.http;
+    let nightly = r#"{"cron":"0 3 * * *","time_zone":"UTC","job":{"kind":"a"}}"#;
+    let made = http.call(Method::PUT, "/v1/schedules/nightly", nightly).await.unwrap();
+    assert_eq!(made.status, 201);
     assert_eq!(http.post("/v1/jobs", r#"{"kind":"a"}"#).await.status, 201);
     assert_eq!(http.post("/v1/jobs", r#"{"kind":""}"#).await.status, 400);
     let claimed = http.post("/v1/claim", "{}").await.json();

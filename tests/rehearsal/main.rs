@@ -1,5 +1,5 @@
-//! The deployment on one machine: a StatefulSet of real processes, each with a name, an ordinal, an
-//! address and a directory that stay its own, under load from producers and workers that never
+//! The deployment on one machine: a StatefulSet of real processes, each with a name, an ordinal,
+//! an address and a directory that stay its own, under load from producers and workers that never
 //! stop. It is restarted pod by pod, pods are killed, it is scaled to nothing and back; and every
 //! job that was taken in is done once, or is there.
 #![allow(
