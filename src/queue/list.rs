@@ -2,9 +2,10 @@
 //!
 //! # Order
 //! First the lanes, by priority, queue and place: ready and running jobs as claims come to them.
-//! Then the lines, by queue and key: ready jobs that wait for others. Then what waits for a moment, by that moment. Then dead letters, by queue and death. A page
-//! goes on after the position of the last job looked at, whether or not that job is still there:
-//! a job that does not move is on exactly one page.
+//! Then the lines, by queue and key: ready jobs that wait for others. Then what waits for a moment,
+//! by that moment. Then dead letters, by queue and death. A page goes on after the position of the
+//! last job looked at, whether or not that job is still there: a job that does not move is on
+//! exactly one page.
 //!
 //! # Work
 //! One application looks at [`LOOKS_AT_ONCE`] jobs, and then lets other commands have their turn.

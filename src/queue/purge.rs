@@ -1,9 +1,9 @@
 //! Removes many jobs of a queue at once, in portions that leave room for other commands.
 //!
 //! Only jobs that were enqueued before the purge began go: their sequence tells. What waits for a
-//! moment is looked at first, so that a job that comes due meanwhile is met in its lane; then lines,
-//! so that what goes from a lane lets in nobody who goes next. When a
-//! pass found something, another one looks whether a job moved behind its back.
+//! moment is looked at first, so that a job that comes due meanwhile is met in its lane; then
+//! lines, so that what goes from a lane lets in nobody who goes next. When a pass found something,
+//! another one looks whether a job moved behind its back.
 //!
 //! # Failure handling
 //! Each portion is a commit of whole jobs. A crash in the middle leaves the rest as it was.

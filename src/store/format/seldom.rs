@@ -51,6 +51,13 @@ impl JobRecord {
         Some(SharedKey { queue, kind, text: text.clone() })
     }
 
+    /// Bytes of the keys that it shares with others.
+    pub(crate) fn shared_key_bytes(&self) -> usize {
+        let Some(seldom) = &self.seldom else { return 0 };
+        let keys = [&seldom.ordering_key, &seldom.concurrency_key];
+        keys.into_iter().flatten().map(String::len).sum()
+    }
+
     /// True when it shares a key with others.
     pub(crate) fn has_shared_key(&self) -> bool {
         self.seldom.as_ref().is_some_and(|seldom| seldom.has_shared_key())
