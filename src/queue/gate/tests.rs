@@ -179,10 +179,14 @@ fn of_one_ordering_key_one_runs_at_a_time_in_the_order_of_their_coming() {
         .to_vec();
     assert_eq!(node.waits_for(ids[0]), None);
     assert_eq!(node.waits_for(ids[1]), Some(WaitsFor::OrderingKey("o".into())));
+    let next = |node: &mut Node| node.apply(|state, context| state.explain_next(context.now));
     for id in &ids {
         let tokens = node.claim_many(10);
         assert_eq!(tokens.iter().map(|token| token.job).collect::<Vec<_>>(), [*id]);
         assert_eq!(node.claim(), []);
+        let waits = *id != ids[3];
+        let why = next(&mut node).unwrap().unwrap().why;
+        assert_eq!(why.contains("same key"), waits, "{why}");
         node.reopen();
         node.ack(tokens[0]);
     }
