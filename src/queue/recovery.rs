@@ -2,8 +2,8 @@
 //!
 //! Read are the one record of `meta`, all of `queues`, `limits` and `progress` (chunks that were
 //! begun), how many jobs of each queue wait in lines, the first timer, the first of what ends at a
-//! moment, the replays of dead letters that are kept and the schedules. How long that takes depends on the work in progress when the process
-//! ended, never on how many jobs wait.
+//! moment, the replays of dead letters that are kept and the schedules. How long that takes depends
+//! on the work in progress when the process ended, never on how many jobs wait.
 
 use std::ops::Bound;
 use std::sync::Arc;
