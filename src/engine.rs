@@ -207,6 +207,8 @@ impl Engine {
         self.apply_claims(now)?;
         self.more_to_do |= self.state.merge_small_chunks()?;
         let writes = self.state.finish_group(now);
+        // A claim may have let a job in, by burying another.
+        self.more_to_do |= self.claims.len() > 0 && !self.state.became_ready.is_empty();
         self.commit(writes, commands)?;
         self.answer();
         if closing.is_some() {
@@ -262,6 +264,7 @@ impl Engine {
     }
 
     fn apply_claims(&mut self, now: Timestamp) -> Result<()> {
+        self.state.admit_freed()?;
         let more = self.claims.apply(&mut self.state, &mut context(now, &mut self.random))?;
         self.more_to_do |= more;
         Ok(())

@@ -30,4 +30,4 @@ pub use schedule::{CatchUp, NewSchedule, SCHEDULE_HEADER, SCHEDULED_AT_HEADER};
 pub use state::{JobState, Move};
 pub(crate) use unique::validate_idempotency_key;
 pub use unique::{OnConflict, Unique};
-pub use view::{DeadView, Enqueued, Found, JobResult, JobView, RunningView};
+pub use view::{DeadView, Enqueued, Found, JobResult, JobView, RunningView, WaitsFor};

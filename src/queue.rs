@@ -4,6 +4,7 @@
 //! and a source of chance) to its outcome. It reads through the [`draft`] and leaves its writes
 //! there; nothing here knows of threads, clocks, sockets or files.
 
+pub(crate) mod admit;
 pub(crate) mod ageing;
 pub(crate) mod cancel;
 pub(crate) mod capacity;
@@ -20,6 +21,7 @@ pub(crate) mod event;
 pub(crate) mod expire;
 pub(crate) mod explain;
 pub(crate) mod extend;
+pub(crate) mod gate;
 pub(crate) mod heads;
 pub(crate) mod idempotency;
 pub(crate) mod inspect;
@@ -27,6 +29,7 @@ pub(crate) mod inspect;
 mod key_model;
 pub(crate) mod lane;
 pub(crate) mod limits;
+pub(crate) mod line;
 pub(crate) mod list;
 pub(crate) mod locate;
 #[cfg(test)]

@@ -75,11 +75,16 @@ pub enum Tree {
     Schedules,
     /// Queue number → its limits and the tokens of its rate, where it has some.
     Limits,
+    /// Ready jobs that wait for another one with the same key, in the order of each key's line.
+    Lines,
+    /// How many jobs of a key have a place and how many wait in its line; queue number → how many
+    /// of its jobs wait in lines.
+    Places,
 }
 
 impl Tree {
     /// All trees.
-    pub const ALL: [Tree; 19] = [
+    pub const ALL: [Tree; 21] = [
         Tree::Meta,
         Tree::Queues,
         Tree::Ready(Priority::Critical),
@@ -99,6 +104,8 @@ impl Tree {
         Tree::Replays,
         Tree::Schedules,
         Tree::Limits,
+        Tree::Lines,
+        Tree::Places,
     ];
 
     /// The number of the tree in the journal: its place in [`Tree::ALL`], which never changes.
@@ -136,6 +143,8 @@ impl Tree {
             Tree::Replays => "replays",
             Tree::Schedules => "schedules",
             Tree::Limits => "limits",
+            Tree::Lines => "lines",
+            Tree::Places => "places",
         }
     }
 }

@@ -60,13 +60,13 @@ async fn every_invariant_is_told() {
     let directory = directory().await;
     let ended = doctor(directory.path(), &[]);
     assert_eq!(ended.code, 0, "{ended:?}");
-    for name in ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "damage"] {
+    for name in ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "damage"] {
         let line = ended.stdout.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
         assert!(line.contains(" ok ") || line.contains(" not to be seen "), "{line}");
     }
     let found = findings(&doctor(directory.path(), &["--json"]));
     assert_eq!((&found["sound"], &found["jobs"]["ready"]), (&true.into(), &1.into()));
-    assert_eq!(found["invariants"].as_array().unwrap().len(), 10);
+    assert_eq!(found["invariants"].as_array().unwrap().len(), 11);
     assert_eq!(found["repair"], serde_json::Value::Null);
 }
 

@@ -15,7 +15,7 @@ use node::{Http, Node};
 use serde_json::{Value, json};
 
 /// Name, kind and labels of each metric.
-const METRICS: [(&str, &str, &[&str]); 40] = [
+const METRICS: [(&str, &str, &[&str]); 41] = [
     ("pulk_build_info", "gauge", &["store", "version"]),
     ("pulk_commit_commands", "histogram", &[]),
     ("pulk_commit_seconds", "histogram", &[]),
@@ -30,6 +30,7 @@ const METRICS: [(&str, &str, &[&str]); 40] = [
     ("pulk_jobs_enqueued_total", "counter", &["priority", "queue"]),
     ("pulk_jobs_expired_total", "counter", &["priority", "queue"]),
     ("pulk_jobs_failed_total", "counter", &["priority", "queue"]),
+    ("pulk_jobs_in_lines", "gauge", &["queue"]),
     ("pulk_jobs_interrupted_total", "counter", &["priority", "queue"]),
     ("pulk_jobs_retried_total", "counter", &["priority", "queue"]),
     ("pulk_jobs_retrying", "gauge", &["queue"]),

@@ -2,7 +2,7 @@
 
 mod schedules;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use pulk::dead_letter::DeadReason;
@@ -20,7 +20,9 @@ use crate::driver::Finished;
 use crate::truth::serial_of;
 
 /// The queues that are used.
-pub const QUEUES: [&str; 4] = ["mail", "report", "index", "sms"];
+pub const QUEUES: [&str; 5] = ["mail", "report", "index", "sms", KEYED];
+/// The queue whose jobs have keys that they share, and no others.
+const KEYED: &str = "account";
 /// The kinds of jobs.
 pub const KINDS: [&str; 3] = ["send", "build", "sync"];
 /// So many ids, tokens and cursors are remembered.
@@ -41,6 +43,8 @@ pub struct Known {
     pub dead_cursors: VecDeque<String>,
     /// The serials of jobs, by their ids.
     pub serials: BTreeMap<JobId, u64>,
+    /// Jobs of the queue with keys.
+    keyed: BTreeSet<JobId>,
     /// Background replays may be begun; they and limits for dead letters are not for one queue.
     pub replays_in_background: bool,
 }
@@ -119,6 +123,12 @@ fn retry(chance: &mut dyn Chance) -> RetryPolicy {
     RetryPolicy { base_ms, max_ms: base_ms * pick(chance, &[1, 3, 50]), jitter }
 }
 
+/// Without chance in it.
+fn exact(retry: Option<RetryPolicy>) -> RetryPolicy {
+    let retry = retry.unwrap_or(RetryPolicy { base_ms: 500, max_ms: 9_000, jitter: 0.0 });
+    RetryPolicy { jitter: 0.0, ..retry }
+}
+
 fn headers(chance: &mut dyn Chance) -> BTreeMap<String, String> {
     let named = |number: u64| (format!("header-{number}"), format!("value-{number}"));
     (0..chance.below(3)).map(named).collect()
@@ -142,13 +152,17 @@ impl Known {
     pub fn learn(&mut self, finished: &Finished) {
         match finished.told.as_ref() {
             Some(Ok(Answer::Enqueued(answers))) => {
-                answers.iter().for_each(|answer| remember(&mut self.ids, answer.id));
+                for answer in answers {
+                    remember(&mut self.ids, answer.id);
+                    self.keyed.extend((answer.queue == KEYED).then_some(answer.id));
+                }
             }
             Some(Ok(Answer::Claimed(claimed))) => {
                 for job in &claimed.jobs {
                     self.serials.extend(serial_of(&job.payload).map(|serial| (job.id, serial)));
                     remember(&mut self.tokens, job.token);
                     remember(&mut self.ids, job.id);
+                    self.keyed.extend((job.queue == KEYED).then_some(job.id));
                 }
             }
             Some(Ok(Answer::Jobs(page))) => {
@@ -178,18 +192,24 @@ impl Known {
                 &[OnConflict::Reject, OnConflict::Return, OnConflict::Replace],
             ),
         });
+        let (queue, retry) = (queue(chance), some(chance, 3, retry));
+        let is_keyed = queue == KEYED;
+        let key = |chance: &mut dyn Chance| pick(chance, &["a", "b", "c"]).to_owned();
         NewJob {
-            queue: queue(chance),
+            queue,
             kind: kind(chance),
             payload: payload(chance, self.serial),
             priority: priority(chance),
             run_at,
             max_attempts: some(chance, 3, |chance| 1 + chance.below(10) as u32),
             max_interruptions: some(chance, 3, |chance| chance.below(3) as u32),
-            retry: some(chance, 3, retry),
+            // Who comes first must be known, where others wait for it.
+            retry: if is_keyed { Some(exact(retry)) } else { retry },
             timeout_ms: some(chance, 4, wait_ms),
             headers: headers(chance),
             unique,
+            concurrency_key: if is_keyed { some(chance, 2, key) } else { None },
+            ordering_key: if is_keyed { some(chance, 2, key) } else { None },
             expires_in_ms: some(chance, 6, |chance| wait_ms(chance) + 20_000),
             idempotency_key: some(chance, 8, |chance| format!("call-{}", chance.below(3))),
         }
@@ -355,11 +375,30 @@ impl Known {
         }
     }
 
+    /// Not the queue with keys: nobody could tell who of them comes first.
+    fn without_keys(&self, choice: DeadChoice) -> DeadChoice {
+        match choice {
+            DeadChoice::Ids(mut ids) => {
+                ids.retain(|id| !self.keyed.contains(id));
+                DeadChoice::Ids(ids)
+            }
+            DeadChoice::Filter(filter) => {
+                let queue = filter.queue.filter(|queue| queue != KEYED);
+                let queue = Some(queue.unwrap_or_else(|| "mail".to_owned()));
+                DeadChoice::Filter(DeadFilter { queue, ..filter })
+            }
+        }
+    }
+
     fn replay_many(&mut self, chance: &mut dyn Chance) -> ReplayMany {
         let rate = pick(chance, &[0.001, 0.1, 1.0, 7.5, 1_000.0]);
         let rate_per_s = (self.replays_in_background && one_in(chance, 2)).then_some(rate);
+        let choice = match self.choice(chance) {
+            choice if rate_per_s.is_none() => choice,
+            choice => self.without_keys(choice),
+        };
         ReplayMany {
-            choice: self.choice(chance),
+            choice,
             limit: some(chance, 3, |chance| chance.below(4)),
             rate_per_s,
             max_error_share: some(chance, 2, |chance| pick(chance, &[0.0, 0.3, 1.0])),
@@ -377,7 +416,10 @@ impl Known {
             headers: some(chance, 3, headers),
             max_attempts: some(chance, 3, |chance| chance.below(5) as u32),
             max_interruptions: some(chance, 3, |chance| chance.below(3) as u32),
-            retry: some(chance, 4, |chance| some(chance, 2, retry)),
+            retry: match some(chance, 4, |chance| some(chance, 2, retry)) {
+                Some(retry) if self.keyed.contains(&id) => Some(Some(exact(retry))),
+                retry => retry,
+            },
             timeout_ms: some(chance, 4, |chance| some(chance, 2, wait_ms)),
         }
     }

@@ -14,6 +14,7 @@ mod claim;
 mod dead;
 mod enqueue;
 mod limits;
+mod lines;
 mod lists;
 mod operate;
 mod replays;
@@ -25,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pulk::dead_letter::{DeadReason, FailedAttempt};
-use pulk::job::{Enqueued, JobResult};
+use pulk::job::JobResult;
 use pulk::queue::Limits;
 use pulk::retry::RetryPolicy;
 use pulk::{Config, ErrorKind, JobId, JobState, LeaseToken, Payload, Priority, Timestamp};
@@ -83,6 +84,10 @@ pub struct Truth {
     unplaced: BTreeSet<u64>,
     /// The time of the groups that were committed and that nobody has looked at since.
     unseen: Option<Timestamp>,
+    /// Keys of which a place came free in this group.
+    freed: BTreeSet<lines::Shared>,
+    /// Queues whose lines are looked through with the next tick.
+    walks: BTreeSet<QueueNumber>,
     /// The lane served last, by what it counted as.
     last_served: [Option<(QueueNumber, Priority)>; 5],
     next_sweep: Option<Timestamp>,
@@ -96,6 +101,8 @@ pub(crate) struct Named {
     pub(crate) limits: Limits,
     /// The tokens of its rate.
     left: Option<limits::Left>,
+    /// The most places that a key ever had: who has one keeps it.
+    most_places: usize,
 }
 
 /// A job that is not gone.
@@ -112,6 +119,10 @@ pub(crate) struct Job {
     retry: Option<RetryPolicy>,
     timeout_ms: Option<u64>,
     unique: Option<(String, Option<u64>)>,
+    concurrency_key: Option<String>,
+    ordering_key: Option<String>,
+    /// It has the turn of its ordering key.
+    has_turn: bool,
     born_at: Timestamp,
     /// What its id is ordered by, known before the id is.
     birth: Birth,
@@ -132,6 +143,7 @@ pub(crate) struct Job {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum At {
     Ready { place: u64, ready_at: Timestamp },
+    Line { kind: lines::Kind, order: u64, ready_at: Timestamp },
     Leased { place: u64, ready_at: Timestamp, lease: Lease },
     Timer(Timer),
     Dead { reason: DeadReason, died_at: Timestamp },
@@ -227,6 +239,8 @@ impl Truth {
             put_back_early: BTreeSet::new(),
             unplaced: BTreeSet::new(),
             unseen: None,
+            freed: BTreeSet::new(),
+            walks: BTreeSet::new(),
             last_served: [None; 5],
             next_sweep: None,
         };
@@ -392,6 +406,7 @@ impl Truth {
     /// The job is gone.
     fn forget(&mut self, serial: u64) {
         self.free_key(serial);
+        self.let_go(serial, false);
         if let Some(job) = self.jobs.remove(&serial)
             && let Some(id) = job.id
         {
@@ -424,7 +439,7 @@ impl Truth {
 impl Job {
     pub(crate) fn state(&self) -> JobState {
         match &self.at {
-            At::Ready { .. } => JobState::Ready,
+            At::Ready { .. } | At::Line { .. } => JobState::Ready,
             At::Leased { .. } => JobState::Running,
             At::Timer(Timer { retry: true, .. }) => JobState::Retrying,
             At::Timer(_) => JobState::Scheduled,
@@ -434,21 +449,6 @@ impl Job {
 
     fn is_dead(&self) -> bool {
         matches!(self.at, At::Dead { .. })
-    }
-}
-
-impl Given {
-    fn enqueued(&self, queue: &str, told: &Enqueued) -> bool {
-        let replaced = match (self.replaced, told.replaced) {
-            (None, None) | (Some(None), Some(_)) => true,
-            (Some(Some(replaced)), Some(told)) => replaced == told,
-            _ => false,
-        };
-        replaced
-            && self.id.is_none_or(|id| id == told.id)
-            && (self.state, self.priority, self.is_new) == (told.state, told.priority, told.is_new)
-            && (self.run_at.0..=self.run_at.1).contains(&told.run_at)
-            && told.queue == queue
     }
 }
 

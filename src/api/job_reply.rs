@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::dead_letter::{DeadReason, FailedAttempt};
-use crate::job::{Found, JobId, JobResult, JobState, JobView, Payload};
+use crate::job::{Found, JobId, JobResult, JobState, JobView, Payload, WaitsFor};
 use crate::priority::Priority;
 
 /// A payload as it goes out: JSON text byte for byte, anything else as base64.
@@ -70,6 +70,18 @@ pub(super) struct JobReply<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     unique_key: Option<&'a str>,
+    /// Its concurrency key, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    concurrency_key: Option<&'a str>,
+    /// Its ordering key, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    ordering_key: Option<&'a str>,
+    /// Of a ready job that can't be claimed yet: the key for which it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    waits_for: Option<&'a WaitsFor>,
     /// While it runs: the name that its worker gave, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -124,6 +136,9 @@ impl<'a> From<&'a JobView> for JobReply<'a> {
             enqueued_at: job.enqueued_at,
             run_at: job.run_at,
             unique_key: job.unique_key.as_deref(),
+            concurrency_key: job.concurrency_key.as_deref(),
+            ordering_key: job.ordering_key.as_deref(),
+            waits_for: job.waits_for.as_ref(),
             worker: running.and_then(|running| running.worker.as_deref()),
             started_at: running.map(|running| running.started_at),
             expires_at: running.map(|running| running.expires_at).or(job.expires_at),
@@ -230,6 +245,9 @@ mod tests {
             run_at: Timestamp::from_ms(2),
             expires_at: None,
             unique_key: None,
+            concurrency_key: None,
+            ordering_key: None,
+            waits_for: None,
             running: None,
             dead: Some(crate::job::DeadView {
                 reason: DeadReason::Exhausted,

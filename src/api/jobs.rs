@@ -207,6 +207,15 @@ pub(super) struct JobRequest<'a> {
     /// A key that one job of the queue holds at a time.
     #[schema(value_type = Option<UniqueRequest>)]
     pub(super) unique: Option<Object<UniqueRequest>>,
+    /// Jobs of the queue with the same key run one at a time, or as many as the queue's limit
+    /// `concurrency_per_key` says. Visible text of at most 256 bytes.
+    #[schema(min_length = 1, max_length = 256)]
+    pub(super) concurrency_key: Option<String>,
+    /// Jobs of the queue with the same key run one after the other, in the order in which they
+    /// were enqueued (one for later: in which they came due). The next one starts when the one
+    /// before is done, dead or cancelled. Visible text of at most 256 bytes.
+    #[schema(min_length = 1, max_length = 256)]
+    pub(super) ordering_key: Option<String>,
     /// Names and values for the worker beside the payload: at most 32, together 4 KiB.
     #[serde(default)]
     pub(super) headers: BTreeMap<String, String>,
@@ -289,6 +298,8 @@ impl JobRequest<'_> {
             timeout_ms: self.timeout_ms,
             headers: self.headers,
             unique: self.unique.map(|Object(unique)| unique.into_unique()),
+            concurrency_key: self.concurrency_key,
+            ordering_key: self.ordering_key,
             expires_in_ms: self.expires_in_ms,
             idempotency_key: None,
         })
@@ -368,6 +379,7 @@ mod tests {
             r#"{"queue":"a/b","kind":"mail","payload":[1],"priority":"HIGH","delay_ms":5,
                 "max_attempts":9,"max_interruptions":2,"retry":{"max_ms":50},"timeout_ms":70,
                 "headers":{"x":"y"},"expires_in_ms":6,
+                "concurrency_key":"c","ordering_key":"o",
                 "unique":{"key":"a","ttl_ms":7,"on_conflict":"replace"}}"#,
         );
         let expected = NewJob {
@@ -383,6 +395,8 @@ mod tests {
             headers: [("x".to_owned(), "y".to_owned())].into(),
             unique: Some(Unique::new("a").ttl_ms(7).on_conflict(OnConflict::Replace)),
             expires_in_ms: Some(6),
+            concurrency_key: Some("c".to_owned()),
+            ordering_key: Some("o".to_owned()),
             idempotency_key: None,
         };
         assert_eq!(job.unwrap(), expected);

@@ -210,8 +210,9 @@ mod tests {
         let name = "a/b".to_owned();
         let limits = Limits { concurrency: Some(3), ..Limits::default() };
         let limited = Some(Limited::Concurrency);
+        let (paused, in_lines) = (false, PerPriority::default());
         let queue =
-            QueueView { name, paused: false, limits, limited, counts, oldest_ready_at, rates };
+            QueueView { name, paused, limits, limited, counts, in_lines, oldest_ready_at, rates };
         let reply = QueueReply::new(&queue, Timestamp::from_ms(100));
         let reply = serde_json::to_value(&reply).unwrap();
         assert_eq!(reply["limits"], serde_json::json!({"concurrency": 3}));

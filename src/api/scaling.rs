@@ -103,7 +103,10 @@ impl ScalingReply {
 fn work(queue: &QueueView, priority: Priority, is_served: bool, now: Timestamp) -> Work {
     let counts = &queue.counts[priority];
     let may_be_claimed = is_served && !queue.paused;
-    let (depth, held) = if may_be_claimed { (counts.ready, 0) } else { (0, counts.ready) };
+    // Who waits for another job with the same key is of no use to more workers.
+    let in_lines = queue.in_lines[priority].min(counts.ready);
+    let held = if may_be_claimed { in_lines } else { counts.ready };
+    let depth = counts.ready - held;
     let oldest = queue.oldest_ready_at[priority].filter(|_| may_be_claimed);
     Work {
         depth,
@@ -136,6 +139,7 @@ mod tests {
             limits: Limits::default(),
             limited: None,
             counts,
+            in_lines: PerPriority::default(),
             oldest_ready_at,
             rates,
         }
@@ -143,6 +147,14 @@ mod tests {
 
     fn told(queues: &[QueueView], config: &Config) -> ScalingReply {
         ScalingReply::new(queues, config, Timestamp::from_ms(100_000))
+    }
+
+    #[test]
+    fn jobs_that_wait_for_their_key_are_held() {
+        let mut queue = queue(Priority::Low, 30, 0.0);
+        queue.in_lines[Priority::Low] = 20;
+        let low = told(&[queue], &Config::default()).priorities[&Priority::Low];
+        assert_eq!((low.depth, low.held), (10, 20));
     }
 
     #[test]

@@ -291,6 +291,8 @@ impl ScheduleRequest<'_> {
             timeout_ms: job.timeout_ms,
             expires_in_ms: job.expires_in_ms,
             unique: job.unique,
+            concurrency_key: None,
+            ordering_key: None,
             headers: job.headers,
         };
         Ok(NewSchedule {

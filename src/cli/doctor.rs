@@ -45,7 +45,7 @@ pub(super) struct DoctorArguments {
 struct Findings<'a> {
     directory: String,
     sound: bool,
-    invariants: [queue::Invariant; 10],
+    invariants: [queue::Invariant; 11],
     #[serde(flatten)]
     report: &'a Report,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -158,6 +158,9 @@ fn changes(repair: &Repair) -> String {
     }
     if let Some((was, is)) = repair.next_sequence {
         text += &format!("Repaired: the next sequence: {was}, now {is}\n");
+    }
+    if repair.places_mended > 0 {
+        text += &format!("Repaired: {} records of places of keys\n", repair.places_mended);
     }
     if repair.locations_mended > 0 {
         text += &format!("Repaired: {} entries of the location index\n", repair.locations_mended);

@@ -33,7 +33,7 @@ time the node names, for up to 10 minutes; with --no-wait it is an error. A batc
 not at all, and an error says from which line on to go on.";
 
 /// All that says something about one job.
-const ONE_JOB: [&str; 15] = [
+const ONE_JOB: [&str; 17] = [
     "kind",
     "queue",
     "priority",
@@ -48,6 +48,8 @@ const ONE_JOB: [&str; 15] = [
     "expires_in_ms",
     "unique_key",
     "on_conflict",
+    "concurrency_key",
+    "ordering_key",
     "idempotency_key",
 ];
 
@@ -119,6 +121,12 @@ struct OneJob {
     #[arg(long, value_name = "HOW", requires = "unique_key",
         value_parser = ["reject", "return", "replace"])]
     on_conflict: Option<String>,
+    /// Few jobs of the queue with this key run at a time.
+    #[arg(long, value_name = "KEY")]
+    concurrency_key: Option<String>,
+    /// Jobs of the queue with this key run one after the other.
+    #[arg(long, value_name = "KEY")]
+    ordering_key: Option<String>,
     /// The same call again with this key gets the same answer, for 24 hours.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -149,6 +157,10 @@ struct JobBody<'a> {
     expires_in_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unique: Option<UniqueBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ordering_key: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -202,6 +214,8 @@ impl OneJob {
             timeout_ms: self.timeout_ms,
             expires_in_ms: self.expires_in_ms,
             unique: unique.map(|key| UniqueBody { key, on_conflict: self.on_conflict.as_deref() }),
+            concurrency_key: self.concurrency_key.as_deref(),
+            ordering_key: self.ordering_key.as_deref(),
         })
     }
 }

@@ -137,6 +137,7 @@ impl WaitingClaims {
         if !call.settled {
             let (settle, outcomes) = (&call.claim.settle, &mut call.claimed.outcomes);
             call.settled = state.settle(settle, outcomes, context)?;
+            state.admit_freed()?;
         }
         if !call.settled || (state.is_full() && !self.draining) {
             return Ok(Step::Again);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::Unique;
-use crate::job::unique::validate_idempotency_key;
+use crate::job::unique::{validate_idempotency_key, validate_visible_text};
 use crate::priority::Priority;
 use crate::retry::RetryPolicy;
 
@@ -33,11 +33,14 @@ pub mod limits {
     pub const DELAY_MS_MAX: u64 = 10 * 366 * 24 * 3_600_000;
     /// Most jobs in one batch.
     pub const BATCH_JOBS_MAX: usize = 10_000;
-    /// Most bytes in one batch: payloads, names and headers together, and for each unique key,
-    /// idempotency key and expiry about 100 bytes and twice the key.
+    /// Most bytes in one batch: payloads, names and headers together, for each unique key,
+    /// idempotency key and expiry about 100 bytes and twice the key, and for each concurrency key
+    /// and ordering key about 100 bytes and four times the key.
     pub const BATCH_BYTES_MAX: usize = 4 << 20;
     /// Longest unique key, in bytes.
     pub const UNIQUE_KEY_BYTES_MAX: usize = 256;
+    /// Longest concurrency key or ordering key, in bytes.
+    pub const SHARED_KEY_BYTES_MAX: usize = 256;
     /// Longest idempotency key, in bytes.
     pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
     /// How long an idempotency key is remembered, in milliseconds: 24 hours.
@@ -133,6 +136,14 @@ pub struct NewJob {
     pub headers: BTreeMap<String, String>,
     /// A key that no other job of the queue may hold.
     pub unique: Option<Unique>,
+    /// Jobs of the queue with the same key run one at a time, or as many as the queue's limit
+    /// `concurrency_per_key` says. 1 to 256 bytes of visible text.
+    pub concurrency_key: Option<String>,
+    /// Jobs of the queue with the same key run one after the other, in the order in which they
+    /// were enqueued; one for later counts from when it is due. The next one starts when the one
+    /// before is done, dead or cancelled: while it is retried, they wait. 1 to 256 bytes of
+    /// visible text.
+    pub ordering_key: Option<String>,
     /// A job that no worker has started so many milliseconds after its enqueue is a dead letter,
     /// reason `expired`. More than its delay, at most 10 years.
     pub expires_in_ms: Option<u64>,
@@ -186,6 +197,21 @@ impl NewJob {
         self
     }
 
+    /// Lets it run beside few others of its queue with this key, one at a time if nothing else is
+    /// set.
+    #[must_use]
+    pub fn concurrency_key(mut self, key: impl Into<String>) -> Self {
+        self.concurrency_key = Some(key.into());
+        self
+    }
+
+    /// Lets it run after those before it in its queue with this key.
+    #[must_use]
+    pub fn ordering_key(mut self, key: impl Into<String>) -> Self {
+        self.ordering_key = Some(key.into());
+        self
+    }
+
     /// Makes it a dead letter when no worker has started it by then.
     #[must_use]
     pub fn expires_in_ms(mut self, expires_in_ms: u64) -> Self {
@@ -207,7 +233,9 @@ impl NewJob {
         let unique = self.unique.as_ref().map(|unique| 2 * unique.key.len());
         let idempotency = self.idempotency_key.as_ref().map(|key| 2 * key.len());
         let expiry = self.expires_in_ms.map(|_| 0);
-        let indexed = [unique, idempotency, expiry].into_iter().flatten();
+        let shared = [&self.concurrency_key, &self.ordering_key];
+        let shared = shared.map(|key| key.as_ref().map(|key| 4 * key.len()));
+        let indexed = [unique, idempotency, expiry].into_iter().chain(shared).flatten();
         let indexed: usize = indexed.map(|bytes| bytes + INDEX_BYTES).sum();
         self.payload.bytes().len() + self.queue.len() + self.kind.len() + headers + indexed
     }
@@ -241,6 +269,11 @@ impl NewJob {
         }
         validate_range("expires_in_ms", self.expires_in_ms, 1, limits::DELAY_MS_MAX)?;
         self.unique.as_ref().map_or(Ok(()), Unique::validate)?;
+        for (field, key) in
+            [("concurrency_key", &self.concurrency_key), ("ordering_key", &self.ordering_key)]
+        {
+            key.as_ref().map_or(Ok(()), |key| validate_visible_text(field, key))?;
+        }
         if let Some(key) = &self.idempotency_key {
             validate_idempotency_key("idempotency_key", key)?;
         }
@@ -347,6 +380,10 @@ mod tests {
         assert_eq!(field(in_a_second.clone().expires_in_ms(1_000)), "expires_in_ms");
         assert!(in_a_second.expires_in_ms(1_001).validate().is_ok());
         assert_eq!(field(good.clone().unique(Unique::new(""))), "unique.key");
+        assert_eq!(field(good.clone().concurrency_key("")), "concurrency_key");
+        assert_eq!(field(good.clone().concurrency_key("k".repeat(257))), "concurrency_key");
+        assert_eq!(field(good.clone().ordering_key("a\nb")), "ordering_key");
+        assert!(good.clone().ordering_key("account 7 · é").validate().is_ok());
         assert_eq!(field(good.idempotency_key("a b")), "idempotency_key");
     }
 }

@@ -46,8 +46,8 @@ pub struct NewSchedule {
     pub cron: String,
     /// The IANA name of the time zone in which `cron` is meant.
     pub time_zone: String,
-    /// The job. It runs as soon as it is made, has no idempotency key, and its payload is at most
-    /// 16 KiB.
+    /// The job. It runs as soon as it is made, has no idempotency key, concurrency key or ordering
+    /// key, and its payload is at most 16 KiB.
     pub job: NewJob,
     /// What becomes of missed moments.
     pub catch_up: CatchUp,
@@ -105,6 +105,15 @@ impl NewSchedule {
         if job.idempotency_key.is_some() {
             let message = "a schedule makes each of its jobs once already; leave it out";
             return Err(Error::invalid("idempotency_key", message));
+        }
+        for (field, key) in
+            [("concurrency_key", &job.concurrency_key), ("ordering_key", &job.ordering_key)]
+        {
+            if key.is_some() {
+                let message = "a schedule's job can't have one; give it a unique key, so that it \
+                               is not made again before the one before is done";
+                return Err(Error::invalid(field, message));
+            }
         }
         if job.payload.bytes().len() > limits::SCHEDULE_PAYLOAD_BYTES_MAX {
             let most = limits::SCHEDULE_PAYLOAD_BYTES_MAX;

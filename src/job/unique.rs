@@ -60,15 +60,22 @@ impl Unique {
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
-        validate_length("unique.key", &self.key, limits::UNIQUE_KEY_BYTES_MAX)?;
-        if let Some(odd) = self.key.chars().find(|c| c.is_control()) {
-            return Err(Error::invalid("unique.key", format!("has {odd:?} in it; use text")));
-        }
-        if self.key.trim().is_empty() {
-            return Err(Error::invalid("unique.key", "is only blanks; use visible text"));
-        }
+        validate_visible_text("unique.key", &self.key)?;
         validate_range("unique.ttl_ms", self.ttl_ms, 1, limits::DELAY_MS_MAX)
     }
+}
+
+/// Checks a key that is text: 1 to 256 bytes, visible.
+pub(crate) fn validate_visible_text(field: &str, key: &str) -> Result<()> {
+    const { assert!(limits::UNIQUE_KEY_BYTES_MAX == limits::SHARED_KEY_BYTES_MAX) };
+    validate_length(field, key, limits::UNIQUE_KEY_BYTES_MAX)?;
+    if let Some(odd) = key.chars().find(|c| c.is_control()) {
+        return Err(Error::invalid(field, format!("has {odd:?} in it; use text")));
+    }
+    if key.trim().is_empty() {
+        return Err(Error::invalid(field, "is only blanks; use visible text"));
+    }
+    Ok(())
 }
 
 /// Checks an idempotency key: 1 to 256 bytes of visible ASCII.

@@ -70,12 +70,29 @@ pub struct JobView {
     pub expires_at: Option<Timestamp>,
     /// Its unique key.
     pub unique_key: Option<String>,
+    /// Its concurrency key.
+    pub concurrency_key: Option<String>,
+    /// Its ordering key.
+    pub ordering_key: Option<String>,
+    /// What it waits for, though it is ready.
+    pub waits_for: Option<WaitsFor>,
     /// Who has it, while it runs.
     pub running: Option<RunningView>,
     /// Why and when it died, if it did.
     pub dead: Option<DeadView>,
     /// The last failures, oldest first.
     pub errors: Vec<FailedAttempt>,
+}
+
+/// What a ready job waits for: others with the same key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(example = json!({"ordering_key": "account-7"}))]
+pub enum WaitsFor {
+    /// Jobs that came before it have this ordering key, too.
+    OrderingKey(String),
+    /// As many jobs as may have this concurrency key, and run or are about to.
+    ConcurrencyKey(String),
 }
 
 /// Who holds a running job. The token is not shown: it is for the holder alone.

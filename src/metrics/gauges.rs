@@ -63,6 +63,7 @@ struct QueueGauges {
     running: IntGaugeVec,
     scheduled: IntGaugeVec,
     retrying: IntGaugeVec,
+    in_lines: IntGaugeVec,
     dead: IntGaugeVec,
     paused: IntGaugeVec,
     limited: IntGaugeVec,
@@ -99,6 +100,11 @@ impl QueueGauges {
             running: gauge("pulk_jobs_running", "Jobs that a worker has.", &["queue"])?,
             scheduled: gauge("pulk_jobs_scheduled", "Jobs that wait for their time.", &["queue"])?,
             retrying: gauge("pulk_jobs_retrying", "Jobs that wait after a failure.", &["queue"])?,
+            in_lines: gauge(
+                "pulk_jobs_in_lines",
+                "Ready jobs that wait for others with the same key.",
+                &["queue"],
+            )?,
             dead: gauge("pulk_dlq_depth", "Dead letters.", &["queue"])?,
             paused: gauge("pulk_queue_paused", "1 when claims are stopped.", &["queue"])?,
             limited: gauge(
@@ -131,6 +137,8 @@ impl QueueGauges {
         self.scheduled.with_label_values(&[label]).add(sum(|counts| counts.scheduled));
         self.retrying.with_label_values(&[label]).add(sum(|counts| counts.retrying));
         self.dead.with_label_values(&[label]).add(sum(|counts| counts.dead));
+        let in_lines = queue.in_lines.iter().map(|(_, jobs)| jobs).sum();
+        self.in_lines.with_label_values(&[label]).add(signed(in_lines));
         self.paused.with_label_values(&[label]).add(i64::from(queue.paused));
         self.add_limits(label, queue);
     }

@@ -40,7 +40,9 @@ fn view(name: &str) -> QueueView {
     let rate = Some(Rate { jobs: 5, per_ms: 2_000, burst: 7 });
     let limits = Limits { concurrency: Some(3), rate, concurrency_per_key: Some(4) };
     let (name, limited) = (name.to_owned(), Some(Limited::Concurrency));
-    QueueView { name, paused: true, limits, limited, counts, oldest_ready_at, rates }
+    let mut in_lines = PerPriority::default();
+    in_lines[Priority::High] = 1;
+    QueueView { name, paused: true, limits, limited, counts, in_lines, oldest_ready_at, rates }
 }
 
 fn happened(queue: &str, what: Happened) -> Event {
@@ -63,6 +65,7 @@ fn gauges_come_from_the_snapshot() {
     has(&text, r#"pulk_jobs_running{queue="mails"} 3"#);
     has(&text, r#"pulk_jobs_scheduled{queue="mails"} 1"#);
     has(&text, r#"pulk_jobs_retrying{queue="mails"} 4"#);
+    has(&text, r#"pulk_jobs_in_lines{queue="mails"} 1"#);
     has(&text, r#"pulk_dlq_depth{queue="mails"} 6"#);
     has(&text, r#"pulk_queue_paused{queue="mails"} 1"#);
     has(&text, r#"pulk_queue_limited{limit="concurrency",queue="mails"} 1"#);

@@ -37,7 +37,7 @@ impl QueueState {
     /// Cancels a job in whatever state it is.
     pub(crate) fn cancel(&mut self, id: JobId) -> Result<Cancelled> {
         let Some(place) = self.locate(id)? else { return Err(no_such_job(id)) };
-        if let Place::Slot(chunk_id, slot) = place
+        if let &Place::Slot(chunk_id, slot) = &place
             && self.lease(chunk_id, slot).is_some()
         {
             self.mark_cancelled(chunk_id, slot);
@@ -90,7 +90,8 @@ impl QueueState {
         let lane = leased.lane();
         let Some(slot) = leased.chunk.slots.get(leased.slot) else { return Ok(()) };
         self.count(lane, Some(JobState::Running), Move::Cancel)?;
-        self.vacate(&leased.chunk, leased.slot);
+        self.vacate(&leased.chunk, leased.slot)?;
+        self.give_up_turn(lane.queue, &slot.job)?;
         self.forget_job(slot.id, slot.moved, &slot.job)?;
         self.tell(lane, Happened::Cancelled { id: slot.id });
         Ok(())
@@ -108,8 +109,12 @@ impl QueueState {
                 };
                 self.draft.remove_live(Tree::Timers, key, bytes.len());
                 let (from, job) = (record.wait.state(), record.job);
+                if job.deliveries > 0 {
+                    self.give_up_turn(lane.queue, &job)?;
+                }
                 Ok(Some(TakenOut { lane, from, job, moved: true }))
             }
+            Place::Line(place) => self.take_from_line(&place),
             Place::Dead(died_at) => {
                 let key = key::dead(id.queue(), died_at, id);
                 let Some(bytes) = self.draft.get(Tree::Dead, &key)? else { return Ok(None) };
@@ -136,7 +141,8 @@ impl QueueState {
         {
             (job.deliveries, job.interruptions) = (*deliveries, *interruptions);
         }
-        self.vacate(&chunk, number);
+        self.vacate(&chunk, number)?;
+        self.give_up_turn(id.lane.queue, &job)?;
         Ok(Some(TakenOut { lane: id.lane, from: JobState::Ready, job, moved: slot.moved }))
     }
 }

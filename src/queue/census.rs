@@ -4,6 +4,7 @@
 //! cannot be read from the store alone; tests that know the history check them.
 
 mod keys;
+mod lines;
 mod schedules;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -23,9 +24,10 @@ use crate::store::format::{
     DeadRecord, JobRecord, LimitsRecord, LocationRecord, MetaRecord, PAYLOAD_PART_KIND,
     ProgressRecord, QueueRecord, ReplayRecord, SlotProgress, TimerRecord,
 };
-use crate::store::key::{self, ChunkId, LaneId};
+use crate::store::key::{self, ChunkId, KeyKind, LaneId};
 use crate::store::{Direction, Entry, Store, Tree, VALUE_BYTES_MAX};
 use keys::Keys;
+use lines::Lines;
 
 /// Problems told in full; more are only counted.
 const PROBLEMS_TOLD: usize = 100;
@@ -95,6 +97,8 @@ pub(crate) struct Census {
     pub(crate) live_bytes: u64,
     /// What has a name or an end.
     pub(crate) keys: Keys,
+    /// Who waits for whom.
+    pub(crate) lines: Lines,
     /// Location entries that are wrong or missing, and what they should be; `None` where no job
     /// is that needs one. At most [`ENTRIES_KEPT_MAX`] of them.
     pub(crate) wrong_locations: Vec<(JobId, Option<LocationRecord>)>,
@@ -129,6 +133,7 @@ impl Census {
         for entry in all(store, Tree::Timers) {
             census.read_timer(entry?);
         }
+        census.read_lines(store)?;
         for entry in all(store, Tree::Dead) {
             census.read_dead(entry?);
         }
@@ -137,6 +142,7 @@ impl Census {
         census.read_replays(store)?;
         census.read_schedules(store)?;
         census.read_limits(store)?;
+        census.read_places(store)?;
         census.read_names(store)?;
         census.read_results(store)?;
         census.read_endings(store)?;
@@ -200,6 +206,9 @@ impl Census {
             };
             self.count_job(slot.id, id.lane, state, &slot.job);
             self.note_keys(slot.id, state, deliveries, &slot.job);
+            for kind in KeyKind::ALL {
+                self.lines.take(id.lane.queue, kind, &slot.job);
+            }
             if slot.moved {
                 let place = slot.place;
                 let location = LocationRecord::Ready { priority: priority.number(), place };
@@ -216,6 +225,9 @@ impl Census {
                 let (lane, state) = (LaneId { priority, queue: id.queue() }, record.wait.state());
                 self.count_job(id, lane, state, &record.job);
                 self.note_keys(id, state, record.job.deliveries, &record.job);
+                if record.job.deliveries > 0 {
+                    self.lines.take(lane.queue, KeyKind::Ordering, &record.job);
+                }
                 self.moved.insert(id, LocationRecord::Timer { due_ms: due.as_ms() });
             }
             (_, Err(reason)) => self.damaged(Tree::Timers, &key, &reason),
@@ -331,7 +343,9 @@ impl Census {
                 (Some(id), Ok(_)) if store.get(Tree::Queues, &key)?.is_none() => {
                     self.problem("I5", format!("queue number {} has limits, but is not", id.0));
                 }
-                (Some(_), Ok(_)) => {}
+                (Some(id), Ok(limits)) => {
+                    self.lines.note_limit(id, limits.concurrency_per_key);
+                }
                 (_, Err(reason)) => self.damaged(Tree::Limits, &key, &reason),
                 (None, _) => self.bad_key(Tree::Limits, &key),
             }

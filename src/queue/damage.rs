@@ -9,11 +9,18 @@ use bytes::Bytes;
 
 use crate::error::Result;
 use crate::job::QueueId;
+use crate::priority::Priority;
 use crate::queue::census::Census;
 use crate::queue::state::QueueState;
 use crate::store::codec::{self, DecodeError};
 use crate::store::key::{self, ChunkId, LaneId};
 use crate::store::{Tree, VALUE_BYTES_MAX};
+
+/// Entries that a recount made anew.
+pub(crate) struct Mended {
+    pub(crate) locations: u64,
+    pub(crate) places: u64,
+}
 
 impl QueueState {
     /// Moves a record that can't be read to the damaged tree.
@@ -40,7 +47,12 @@ impl QueueState {
             self.forget_chunk(id);
         }
         match tree {
-            Tree::Ready(_) | Tree::Timers | Tree::Dead | Tree::Payload | Tree::Results => {
+            Tree::Ready(_)
+            | Tree::Lines
+            | Tree::Timers
+            | Tree::Dead
+            | Tree::Payload
+            | Tree::Results => {
                 self.draft.remove_live(tree, key, bytes.len());
             }
             _ => self.draft.remove(tree, key),
@@ -61,8 +73,8 @@ impl QueueState {
     }
 
     /// Makes the counters and the location index anew from a full count. Called with nothing
-    /// pending. Gives how many entries of the index were wrong.
-    pub(crate) fn recount(&mut self) -> Result<u64> {
+    /// pending. Gives how many entries were wrong.
+    pub(crate) fn recount(&mut self) -> Result<Mended> {
         let census = Census::take(self.draft.store())?;
         self.draft.set_live_bytes(census.live_bytes);
         let ids: Vec<QueueId> = self.queues.by_id.keys().copied().collect();
@@ -70,17 +82,30 @@ impl QueueState {
             let counts = census.counts.get(&id).copied().unwrap_or_default();
             if let Some(entry) = self.queues.by_id.get_mut(&id) {
                 entry.counts = counts;
+                entry.lines.waiting = census.lines.waiting.get(&id).copied().unwrap_or_default();
             }
             self.mark_queue_dirty(id);
+            self.gates.dirty.insert(id);
             self.note_ready(id);
+            // Who left with the damage may have had a place.
+            self.walk_lines_anew(id);
         }
-        let mended = census.wrong_locations.len() as u64;
+        let mended = Mended {
+            locations: census.wrong_locations.len() as u64,
+            places: census.lines.wrong_places.len() as u64,
+        };
         for (job, location) in census.wrong_locations {
             match location {
                 Some(location) => {
                     self.draft.put(Tree::Location, key::job(job), codec::encode(&location));
                 }
                 None => self.draft.remove(Tree::Location, key::job(job)),
+            }
+        }
+        for (entry, places) in census.lines.wrong_places {
+            match places {
+                Some(places) => self.draft.put(Tree::Places, entry, codec::encode(&places)),
+                None => self.draft.remove(Tree::Places, entry),
             }
         }
         let keys = census.keys;
@@ -93,7 +118,7 @@ impl QueueState {
         }
         // A sequence that is in use never comes again (I6).
         self.meta.next_sequence = self.meta.next_sequence.max(census.largest_sequence + 1);
-        self.needs_recount = false;
+        self.needs_recount = census.lines.more_are_wrong;
         Ok(mended)
     }
 
@@ -101,9 +126,10 @@ impl QueueState {
     /// none of one that is paused or at a limit.
     pub(crate) fn note_ready(&mut self, id: QueueId) {
         let Some(entry) = self.queues.by_id.get(&id) else { return };
-        for (priority, counts) in entry.counts.iter() {
+        let is_open = entry.is_open();
+        for priority in Priority::ALL {
             let lane = LaneId { priority, queue: id };
-            if counts.ready > 0 && entry.is_open() {
+            if self.queues.ready_jobs(lane) > 0 && is_open {
                 self.picker.enter(lane);
                 self.picker.forget_head(lane);
                 self.became_ready.insert(lane);

@@ -248,7 +248,7 @@ impl QueueState {
             return Ok(letter);
         }
         match place {
-            Some(Place::Slot(..) | Place::Timer(_)) => Err(Error::new(
+            Some(Place::Slot(..) | Place::Line(_) | Place::Timer(_)) => Err(Error::new(
                 ErrorKind::Conflict,
                 format!("job {id} is not dead; look at it under its jobs, or cancel it there"),
             )),

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crate::clock::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Enqueued, JobId, JobState, Move, NewJob, RunAt, limits};
-use crate::queue::chunk::ChunkSlot;
 use crate::queue::event::{Happened, JobDetail};
+use crate::queue::gate::Arrival;
 use crate::queue::plan::{Plan, Replaced};
 use crate::queue::state::{Context, QueueState};
 use crate::store::Tree;
@@ -167,8 +167,8 @@ impl QueueState {
             JobState::Scheduled
         } else {
             self.count(lane, None, Move::Enqueue)?;
-            let slot = ChunkSlot { place: sequence, id, moved: false, ready_at: now, job };
-            self.add_to_lane(lane, slot);
+            let (is_new, has_turn) = (true, false);
+            self.let_in(lane, Arrival { id, job, ready_at: now, is_new, has_turn })?;
             JobState::Ready
         };
         let (queue, priority) = (new.queue, new.priority);
@@ -182,8 +182,11 @@ impl QueueState {
             .as_ref()
             .map(|unique| UniqueKeyRecord { key: unique.key.clone(), ttl_ms: unique.ttl_ms });
         let expires_ms = new.expires_in_ms.map(|in_ms| now.plus_ms(in_ms).as_ms());
-        let has_seldom = unique.is_some() || expires_ms.is_some();
-        let seldom = SeldomRecord { unique, expires_ms, replay: None };
+        let (ordering_key, concurrency_key) =
+            (new.ordering_key.clone(), new.concurrency_key.clone());
+        let seldom =
+            SeldomRecord { unique, expires_ms, replay: None, ordering_key, concurrency_key };
+        let has_seldom = seldom != SeldomRecord::default();
         JobRecord {
             kind: new.kind.clone(),
             payload: self.store_payload(id, &new.payload),

@@ -112,16 +112,20 @@ impl QueueState {
     /// Buries a job whose moment has come, if it still waits for its first start.
     fn expire(&mut self, id: JobId, now: Timestamp) -> Result<()> {
         let Some(place) = self.locate(id)? else { return Ok(()) };
-        let can_expire = match place {
-            Place::Slot(chunk_id, number) => match self.chunk(chunk_id)? {
-                Some(chunk) => self.slot_expires_at(&chunk, number).is_some(),
+        let can_expire = match &place {
+            Place::Slot(chunk_id, number) => match self.chunk(*chunk_id)? {
+                Some(chunk) => self.slot_expires_at(&chunk, *number).is_some(),
                 None => false,
             },
             Place::Timer(due) => {
-                let entry = key::timer(due, id);
+                let entry = key::timer(*due, id);
                 let Some(bytes) = self.draft.get(Tree::Timers, &entry)? else { return Ok(()) };
                 let record = self.timer_record(&entry, id, &bytes)?;
                 record.is_some_and(|(_, record)| record.job.expires_at().is_some())
+            }
+            Place::Line(place) => {
+                let waiter = self.waiter(place)?;
+                waiter.is_some_and(|waiter| waiter.job.expires_at().is_some())
             }
             Place::Dead(_) => false,
         };

@@ -212,6 +212,9 @@ impl QueueState {
         let limits = [Some(Skipped::RateLimited), Some(Skipped::ConcurrencyReached)];
         let all_limited = candidates.iter().all(|candidate| limits.contains(&candidate.skipped));
         let why = match candidates {
+            [] if self.queues.by_id.values().any(|queue| queue.lines.waiting() > 0) => {
+                "Every ready job waits for another one with the same key."
+            }
             [] => "No job is ready.",
             _ if all(Skipped::SchedulerDisabled) => {
                 "Jobs are ready, but this node hands none out: scheduler_enabled is false."

@@ -82,7 +82,7 @@ impl QueueState {
         }
         let job = leased.job();
         self.count(leased.lane(), Some(JobState::Running), Move::GiveBackLater)?;
-        self.vacate(&leased.chunk, leased.slot);
+        self.vacate(&leased.chunk, leased.slot)?;
         let wait = Wait::After { since_ms: now.as_ms() };
         self.set_timer(leased.lane(), token.job, job, run_at, wait);
         Ok(Released { state: JobState::Scheduled, run_at })

@@ -33,6 +33,10 @@ impl QueueState {
                 };
                 self.view(lane, id, &record.job, record.wait.state(), due)
             }
+            Some(Place::Line(place)) => match self.waiter(&place)? {
+                Some(waiter) => self.waiter_view(&place, &waiter),
+                None => Err(no_such_job(id)),
+            },
             Some(Place::Dead(_)) => self.dead_letter(id),
             None => Err(no_such_job(id)),
         }
@@ -86,6 +90,7 @@ impl QueueState {
             Err(error) if error.kind() == ErrorKind::Corrupt => Payload::default(),
             payload => payload?,
         };
+        let seldom = job.seldom.as_deref();
         Ok(JobView {
             id,
             state,
@@ -103,6 +108,9 @@ impl QueueState {
             run_at,
             expires_at: job.expires_at(),
             unique_key: job.unique_key().map(|unique| unique.key.clone()),
+            concurrency_key: seldom.and_then(|seldom| seldom.concurrency_key.clone()),
+            ordering_key: seldom.and_then(|seldom| seldom.ordering_key.clone()),
+            waits_for: None,
             running: None,
             dead: None,
             errors: job
@@ -160,6 +168,7 @@ impl QueueState {
                 limits: entry.limits(),
                 limited: entry.limited(),
                 counts: entry.counts,
+                in_lines: entry.lines.waiting,
                 oldest_ready_at,
                 rates,
             }),

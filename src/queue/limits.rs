@@ -217,6 +217,7 @@ impl QueueState {
         self.limiting.dirty.insert(id);
         self.note_next_token(id, now);
         self.note_ready(id);
+        self.walk_lines_anew(id);
         self.tell_of_queue(id, Happened::Limited { limits });
         Ok(())
     }

@@ -2,14 +2,16 @@
 //!
 //! # Order
 //! First the lanes, by priority, queue and place: ready and running jobs as claims come to them.
-//! Then what waits for a moment, by that moment. Then dead letters, by queue and death. A page
-//! goes on after the position of the last job looked at, whether or not that job is still there:
-//! a job that does not move is on exactly one page.
+//! Then the lines, by queue and key: ready jobs that wait for others. Then what waits for a moment,
+//! by that moment. Then dead letters, by queue and death. A page goes on after the position of the
+//! last job looked at, whether or not that job is still there: a job that does not move is on
+//! exactly one page.
 //!
 //! # Work
 //! One application looks at [`LOOKS_AT_ONCE`] jobs, and then lets other commands have their turn.
 //! A page looks at [`PAGE_LOOKS_MAX`] in all: one that found few by then is short.
 
+mod lines;
 mod position;
 #[cfg(test)]
 pub(super) mod tests;
@@ -152,7 +154,7 @@ impl Listing {
         if !at_the_end && !self.is_full() && self.looks_left > 0 {
             return None;
         }
-        let cursor = self.at.map(|at| at.to_string());
+        let cursor = self.at.as_ref().map(Position::to_string);
         let next_cursor = if at_the_end { None } else { cursor };
         Some(JobPage { jobs: std::mem::take(&mut self.jobs), next_cursor })
     }
@@ -175,16 +177,17 @@ impl QueueState {
         let scope = Scope { queue, priority: listing.query.priority, states };
         listing.looks_now = listing.looks_at_once;
         self.list_lanes(&scope, listing)?;
+        self.list_lines(&scope, listing)?;
         self.list_timers(&scope, listing)?;
         self.list_letters(&scope, listing)?;
         Ok(listing.page())
     }
 
     fn list_lanes(&mut self, scope: &Scope, listing: &mut Listing) -> Result<()> {
-        let (mut from_lane, mut from_place) = match listing.at {
+        let (mut from_lane, mut from_place) = match &listing.at {
             _ if !scope.wants_lanes() => return Ok(()),
             None => (Bound::Unbounded, 0),
-            Some(Position::Lane(lane, place)) => (Bound::Included(lane), place + 1),
+            Some(Position::Lane(lane, place)) => (Bound::Included(*lane), place + 1),
             Some(_) => return Ok(()),
         };
         while let Some(lane) = self.next_lane(scope, from_lane) {
@@ -257,12 +260,12 @@ impl QueueState {
     fn list_timers(&mut self, scope: &Scope, listing: &mut Listing) -> Result<()> {
         let waiting = [JobState::Scheduled, JobState::Retrying];
         let wanted: Vec<_> = waiting.into_iter().filter(|state| scope.wants(*state)).collect();
-        let mut from = match listing.at {
+        let mut from = match &listing.at {
             // The counters know without reading.
             _ if listing.rests() || self.jobs_in(scope, &wanted) == 0 => return Ok(()),
             Some(Position::Dead(..)) => return Ok(()),
-            Some(Position::Timer(due, id)) => Bound::Excluded(key::timer(due, id)),
-            Some(Position::Lane(..)) | None => Bound::Unbounded,
+            Some(Position::Timer(due, id)) => Bound::Excluded(key::timer(*due, *id)),
+            Some(Position::Lane(..) | Position::Line(_)) | None => Bound::Unbounded,
         };
         loop {
             let timers = self.records_from(Tree::Timers, from, Bound::Unbounded)?;
@@ -300,9 +303,9 @@ impl QueueState {
             Some(queue) => (key::queue(queue), Bound::Excluded(key::queue(QueueId(queue.0 + 1)))),
             None => (Vec::new(), Bound::Unbounded),
         };
-        let mut from = match listing.at {
+        let mut from = match &listing.at {
             Some(Position::Dead(queue, died_at, id)) => {
-                Bound::Excluded(key::dead(queue, died_at, id).max(first))
+                Bound::Excluded(key::dead(*queue, *died_at, *id).max(first))
             }
             _ => Bound::Included(first),
         };

@@ -15,12 +15,13 @@ use crate::queue::state::QueueState;
 use crate::store::Tree;
 use crate::store::codec;
 use crate::store::format::{LeaseRecord, LocationRecord};
-use crate::store::key::{self, ChunkId, LaneId};
+use crate::store::key::{self, ChunkId, LaneId, LinePlace, SharedKey};
 
 /// Where a job was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     Slot(ChunkId, usize),
+    Line(LinePlace),
     Timer(Timestamp),
     Dead(Timestamp),
 }
@@ -74,6 +75,11 @@ impl QueueState {
             }
             Some(LocationRecord::Dead { died_at_ms }) => {
                 Ok(Some(Place::Dead(Timestamp::from_ms(died_at_ms))))
+            }
+            Some(LocationRecord::Line { kind, text, urgency, order }) => {
+                let of = SharedKey { queue: id.queue(), kind, text };
+                let urgency = Priority::from_number(urgency);
+                Ok(urgency.map(|urgency| Place::Line(LinePlace { of, urgency, order })))
             }
             None => self.slot_in_lane(birth_lane, id.sequence(), id),
         }

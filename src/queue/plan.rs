@@ -167,7 +167,9 @@ impl QueueState {
         let begun =
             chunk.and_then(|chunk| self.lanes.get(&chunk.lane)?.begun.get(&chunk.first_place));
         let progress = begun.map_or(PROGRESS_BYTES, |begun| begun.record_bytes_estimate());
-        REPLACED_JOB_BYTES + parts + chunk.map_or(0, |_| progress)
+        // Each is in up to three records: its line, where the job is, and who has a place.
+        let keys = 3 * holder.shared_key_bytes;
+        REPLACED_JOB_BYTES + parts + keys + chunk.map_or(0, |_| progress)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Removes many jobs of a queue at once, in portions that leave room for other commands.
 //!
 //! Only jobs that were enqueued before the purge began go: their sequence tells. What waits for a
-//! moment is looked at first, so that a job that comes due meanwhile is met in its lane. When a
-//! pass found something, another one looks whether a job moved behind its back.
+//! moment is looked at first, so that a job that comes due meanwhile is met in its lane; then
+//! lines, so that what goes from a lane lets in nobody who goes next. When a pass found something,
+//! another one looks whether a job moved behind its back.
 //!
 //! # Failure handling
 //! Each portion is a commit of whole jobs. A crash in the middle leaves the rest as it was.
@@ -15,14 +16,14 @@ use crate::dead_letter::Removal;
 use crate::error::Result;
 use crate::job::{JobId, JobState, Move, QueueId};
 use crate::priority::Priority;
-use crate::queue::chunk::Chunk;
+use crate::queue::chunk::{Chunk, ChunkSlot};
 use crate::queue::event::Happened;
 use crate::queue::inspect::no_such_queue;
 use crate::queue::locate::Place;
 use crate::queue::state::QueueState;
 use crate::queue::walk::{CHUNK_LOOKS, LOOKS_AT_ONCE, Scope};
 use crate::store::Tree;
-use crate::store::key::{self, LaneId};
+use crate::store::key::{self, LaneId, LinePlace};
 
 /// A chunk whose jobs have more payload parts than this is not removed in one go.
 const PARTS_AT_ONCE: usize = 64;
@@ -75,6 +76,7 @@ struct Begun {
 #[derive(Clone)]
 enum Step {
     Timers(Bound<Vec<u8>>),
+    Lines(Bound<Vec<u8>>),
     /// From this lane on; in it, from this place on.
     Lanes(Bound<LaneId>, u64),
     Dead(Bound<Vec<u8>>),
@@ -123,6 +125,7 @@ impl QueueState {
         while !matches!(begun.step, Step::Done) && purging.looks_now > 0 && !self.is_full() {
             begun.step = match begun.step.clone() {
                 Step::Timers(from) => self.purge_timers(from, &begun, purging)?,
+                Step::Lines(from) => self.purge_lines(from, &begun, purging)?,
                 Step::Lanes(from, place) => self.purge_lanes(from, place, &begun, purging)?,
                 Step::Dead(from) => self.purge_letters(from, &begun, purging)?,
                 Step::Done => Step::Done,
@@ -178,12 +181,12 @@ impl QueueState {
         let waiting = [JobState::Scheduled, JobState::Retrying];
         let wanted: Vec<_> = waiting.into_iter().filter(|state| scope.wants(*state)).collect();
         if self.jobs_in(scope, &wanted) == 0 {
-            return Ok(Step::Lanes(Bound::Unbounded, 0));
+            return Ok(Step::Lines(Bound::Unbounded));
         }
         let mut reached = from.clone();
         let timers = self.records_from(Tree::Timers, from, Bound::Unbounded)?;
         if timers.is_empty() {
-            return Ok(Step::Lanes(Bound::Unbounded, 0));
+            return Ok(Step::Lines(Bound::Unbounded));
         }
         for (key, bytes) in timers {
             if purging.looks_now == 0 || self.is_full() {
@@ -202,6 +205,43 @@ impl QueueState {
             }
         }
         Ok(Step::Timers(reached))
+    }
+
+    fn purge_lines(
+        &mut self,
+        from: Bound<Vec<u8>>,
+        begun: &Begun,
+        purging: &mut Purging,
+    ) -> Result<Step> {
+        let scope = &begun.scope;
+        if !scope.wants(JobState::Ready) || self.jobs_in_lines(scope) == 0 {
+            return Ok(Step::Lanes(Bound::Unbounded, 0));
+        }
+        let from = match from {
+            Bound::Unbounded => Bound::Included(key::queue(begun.queue)),
+            from => from,
+        };
+        let until = Bound::Excluded(key::queue(QueueId(begun.queue.0 + 1)));
+        let mut reached = from.clone();
+        let waiters = self.records_from(Tree::Lines, from, until)?;
+        if waiters.is_empty() {
+            return Ok(Step::Lanes(Bound::Unbounded, 0));
+        }
+        for (entry, bytes) in waiters {
+            if purging.looks_now == 0 || self.is_full() {
+                break;
+            }
+            purging.look(1);
+            reached = Bound::Excluded(entry.clone());
+            let Some(place) = LinePlace::from_key(&entry) else { continue };
+            if let Some(waiter) = self.read_waiter(&place, &bytes)?
+                && waiter.id.sequence() < begun.horizon
+                && scope.wants_priority(waiter.lane.priority)
+            {
+                self.purge_one(waiter.id, Place::Line(place), purging)?;
+            }
+        }
+        Ok(Step::Lines(reached))
     }
 
     fn purge_letters(
@@ -242,8 +282,9 @@ impl QueueState {
     }
 
     fn purge_one(&mut self, id: JobId, place: Place, purging: &mut Purging) -> Result<()> {
+        let was_dead = matches!(place, Place::Dead(_));
         if let Some(lane) = self.take_away(id, place)? {
-            purging.removed(lane, matches!(place, Place::Dead(_)), 1);
+            purging.removed(lane, was_dead, 1);
         }
         Ok(())
     }
@@ -331,9 +372,9 @@ impl QueueState {
             self.lanes.get(&id.lane).is_some_and(|lane| lane.begun.contains_key(&id.first_place));
         let parts: usize =
             chunk.slots.iter().map(|slot| usize::from(slot.job.payload.parts())).sum();
-        !begun
-            && parts <= PARTS_AT_ONCE
-            && chunk.slots.iter().all(|slot| slot.id.sequence() < horizon)
+        // A job with a key lets others in when it goes, one by one.
+        let may_go = |slot: &ChunkSlot| slot.id.sequence() < horizon && !slot.job.has_shared_key();
+        !begun && parts <= PARTS_AT_ONCE && chunk.slots.iter().all(may_go)
     }
 
     /// Removes a chunk that nobody has begun, and all jobs in it.

@@ -1,9 +1,9 @@
 //! Opens a queue: reads what memory needs, and nothing of the backlog.
 //!
 //! Read are the one record of `meta`, all of `queues`, `limits` and `progress` (chunks that were
-//! begun), the first timer, the first of what ends at a moment, the replays of dead letters that
-//! are kept and the schedules. How long that takes depends on the work in progress when the process
-//! ended, never on how many jobs wait.
+//! begun), how many jobs of each queue wait in lines, the first timer, the first of what ends at a
+//! moment, the replays of dead letters that are kept and the schedules. How long that takes depends
+//! on the work in progress when the process ended, never on how many jobs wait.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -76,6 +76,7 @@ impl QueueState {
         let mut state = QueueState::new(config, Draft::new(store, live_bytes.unwrap_or(0)), meta);
         state.recover_queues()?;
         state.recover_limits(now)?;
+        state.recover_lines()?;
         state.recover_progress(now)?;
         state.first_timer = state.recover_first_timer()?;
         state.recover_replays(now)?;

@@ -50,6 +50,8 @@ impl QueueState {
             self.became_ready.remove(&lane);
             self.picker.leave(lane);
         }
+        self.gates.walks.remove(&queue);
+        self.gates.dirty.insert(queue);
         self.draft.remove(Tree::Queues, key::queue(queue));
     }
 }

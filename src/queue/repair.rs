@@ -1,4 +1,5 @@
-//! Mends what can be made anew from the jobs themselves: counters and the location index.
+//! Mends what can be made anew from the jobs themselves: counters, places of keys and the location
+//! index.
 //!
 //! Nothing that carries a job is written or removed here. A damaged record stays for the node,
 //! which sets it aside when it meets it.
@@ -30,7 +31,7 @@ pub struct Invariant {
 }
 
 /// All of them, and last that records can be read at all.
-pub const INVARIANTS: [Invariant; 10] = [
+pub const INVARIANTS: [Invariant; 11] = [
     checked("I1", "a job is in exactly one place"),
     checked("I2", "the counters equal a full count"),
     unseen("I3", "a leased job has one live token, an ended lease none"),
@@ -40,6 +41,7 @@ pub const INVARIANTS: [Invariant; 10] = [
     unseen("I7", "what was acknowledged is there after a crash"),
     unseen("I8", "time going backwards loses nothing"),
     checked("I9", "no value is too long, and no blob file is there"),
+    checked("I10", "nobody waits for a key that has a place"),
     checked("damage", "every record can be read"),
 ];
 
@@ -64,6 +66,8 @@ pub struct Repair {
     pub next_sequence: Option<(u64, u64)>,
     /// Entries of the location index that were removed or written.
     pub locations_mended: u64,
+    /// Records of how many jobs of a key there are, that were removed or written.
+    pub places_mended: u64,
     /// What is there now: its problems are those that a repair can't mend.
     pub after: Report,
 }
@@ -100,6 +104,7 @@ fn repair_store(store: Arc<dyn Store>, now: Timestamp, random: &mut dyn Rng) -> 
         live_bytes: None,
         next_sequence: None,
         locations_mended: 0,
+        places_mended: 0,
     };
     // One round mends as much of the index as goes into one commit.
     while !repair.after.is_sound() {
@@ -130,7 +135,9 @@ fn mend(
     let said: Vec<PerPriority<StateCounts>> =
         state.queues.by_id.values().map(|entry| entry.counts).collect();
     let (live_bytes, next_sequence) = (state.draft.live_bytes(), state.meta.next_sequence);
-    repair.locations_mended += state.recount()?;
+    let mended = state.recount()?;
+    repair.locations_mended += mended.locations;
+    repair.places_mended += mended.places;
     for (entry, said) in state.queues.by_id.values().zip(said) {
         if entry.counts != said {
             let (queue, counted) = (entry.name.to_string(), entry.counts);

@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::job::{Enqueued, JobId, JobState, Move, validate_range};
 use crate::queue::dead_walk::{DeadChoice, DeadWalk, Letter, PORTION, Step};
 use crate::queue::event::Happened;
+use crate::queue::gate::Arrival;
 use crate::queue::replays::{RATE_PER_S_MAX, RATE_PER_S_MIN, ReplayView};
 use crate::queue::state::{Context, QueueState};
 
@@ -180,7 +181,8 @@ impl QueueState {
         job.note_replay(replay);
         self.draft.remove_live(crate::store::Tree::Dead, key, bytes);
         self.count(lane, Some(JobState::Dead), Move::Replay)?;
-        self.move_to_lane(lane, id, job, context.now)?;
+        let (is_new, has_turn) = (false, false);
+        self.let_in(lane, Arrival { id, job, ready_at: context.now, is_new, has_turn })?;
         self.tell(lane, Happened::Replayed { id });
         Ok(())
     }

@@ -164,8 +164,9 @@ impl QueueState {
         let leased = self.leased_to_end(ack.token)?;
         let lane = leased.lane();
         self.count(lane, Some(JobState::Running), Move::Ack)?;
-        self.vacate(&leased.chunk, leased.slot);
+        self.vacate(&leased.chunk, leased.slot)?;
         if let Some(slot) = leased.chunk.slots.get(leased.slot) {
+            self.give_up_turn(lane.queue, &slot.job)?;
             self.forget_job(slot.id, slot.moved, &slot.job)?;
         }
         if let Some(result) = &ack.result {
@@ -217,7 +218,7 @@ impl QueueState {
         };
         let run_at = now.plus_ms(delay_ms);
         self.count(lane, Some(JobState::Running), Move::Retry)?;
-        self.vacate(&leased.chunk, leased.slot);
+        self.vacate(&leased.chunk, leased.slot)?;
         self.set_timer(lane, id, job, run_at, Wait::Retry { since_ms: now.as_ms() });
         self.tell(lane, Happened::Retried { id, run_at });
         Ok(Failed::Retrying { run_at })
@@ -233,7 +234,8 @@ impl QueueState {
         now: Timestamp,
     ) -> Result<()> {
         self.count(leased.lane(), Some(JobState::Running), Move::Bury)?;
-        self.vacate(&leased.chunk, leased.slot);
+        self.vacate(&leased.chunk, leased.slot)?;
+        self.give_up_turn(leased.lane().queue, &job)?;
         self.put_dead(leased.lane(), id, job, reason, now)
     }
 
@@ -260,7 +262,8 @@ impl QueueState {
         }
         remember_error(&mut job, error, now);
         self.count(lane, Some(JobState::Ready), Move::Bury)?;
-        self.vacate(chunk, number);
+        self.vacate(chunk, number)?;
+        self.give_up_turn(lane.queue, &job)?;
         self.put_dead(lane, slot.id, job, DeadReason::Damaged, now)
     }
 

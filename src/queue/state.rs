@@ -1,7 +1,7 @@
 //! The state machine: what it keeps in memory, how a job is found, how a group becomes writes.
 //!
 //! # Invariants
-//! - I1 A job is in exactly one place: a ready slot that is not gone, a timer, or dead.
+//! - I1 A job is in exactly one place: a ready slot that is not gone, a line, a timer, or dead.
 //! - I2 The counters equal a full count.
 //! - I3 A leased slot has one live token; an ended lease has none.
 //! - I4 `progress` exists only for chunks that exist; chunks whose slots are all gone do not.
@@ -11,6 +11,7 @@
 //! - I7 An acknowledged command is reflected after any crash; an unacknowledged one wholly or not.
 //! - I8 Time going backwards loses nothing and hangs nothing.
 //! - I9 No value is above 32 KiB; no blob file exists.
+//! - I10 Nobody waits for a key that has a place (G2 of [`gate`](crate::queue::gate)).
 //!
 //! Memory holds the queues, the chunks that were begun and the leases in them: what it costs
 //! depends on the work in progress, never on the backlog.
@@ -31,17 +32,17 @@ use crate::priority::PerPriority;
 use crate::queue::chunk::{Chunk, ChunkBuilder, ChunkCache, ChunkSlot};
 use crate::queue::draft::Draft;
 use crate::queue::event::{Event, Happened, JobDetail};
+use crate::queue::gate::Gates;
 use crate::queue::lane::Lane;
 use crate::queue::limits::{Limiter, Limiting};
+use crate::queue::line::QueueLines;
 use crate::queue::pick::Picker;
 use crate::queue::rates::LastMinute;
 use crate::queue::replays::Replays;
 use crate::queue::retention::Retention;
 use crate::queue::schedules::Schedules;
 use crate::store::codec;
-use crate::store::format::{
-    JobRecord, LeaseRecord, LocationRecord, MetaRecord, ProgressRecord, QueueRecord,
-};
+use crate::store::format::{JobRecord, LeaseRecord, MetaRecord, ProgressRecord, QueueRecord};
 use crate::store::key::{self, ChunkId, LaneId};
 use crate::store::{Tree, WriteSet};
 
@@ -51,7 +52,7 @@ use crate::store::{Tree, WriteSet};
 pub(crate) const GROUP_BYTES_FULL: usize = 2 << 20;
 /// A group takes no further command once it would write or remove this many records that carry
 /// jobs: what the store appends for each can be much more than its bytes (rule 4 of the store).
-const GROUP_LIVE_WRITES_FULL: usize = 300;
+pub(crate) const GROUP_LIVE_WRITES_FULL: usize = 300;
 
 /// What a command is applied with: the only time and the only chance it knows.
 pub(crate) struct Context<'a> {
@@ -76,6 +77,7 @@ pub(crate) struct QueueState {
     pub(crate) retention: Retention,
     pub(crate) schedules: Schedules,
     pub(crate) limiting: Limiting,
+    pub(crate) gates: Gates,
     /// The first entry of what ends at a moment, if there is one.
     pub(crate) first_ending: Option<Timestamp>,
     /// Bytes that the disk takes before the reserve is touched; `None` where there is no disk.
@@ -123,6 +125,7 @@ pub(crate) struct QueueEntry {
     /// What limits it, if something does.
     pub(crate) limiter: Option<Box<Limiter>>,
     pub(crate) counts: PerPriority<StateCounts>,
+    pub(crate) lines: QueueLines,
     /// What happened in the last minute; see [`QueueState::rates`].
     pub(crate) happened: PerPriority<LastMinute<4>>,
 }
@@ -141,6 +144,7 @@ impl QueueState {
             retention: Retention::default(),
             schedules: Schedules::default(),
             limiting: Limiting::default(),
+            gates: Gates::default(),
             first_ending: None,
             disk_room_bytes: None,
             refile_from: None,
@@ -185,6 +189,10 @@ impl QueueState {
 
     /// The writes of the group, all of them; the next command begins a new group.
     pub(crate) fn finish_group(&mut self, now: Timestamp) -> WriteSet {
+        if self.admit_freed().is_err() {
+            // The store can't be read: it is poisoned, and takes no commit either.
+            self.gates.freed.clear();
+        }
         self.seal_all();
         for id in std::mem::take(&mut self.dirty_chunks) {
             // A chunk that was removed after it got dirty has nothing left to write.
@@ -197,6 +205,7 @@ impl QueueState {
         self.dirty_chunk_bytes = 0;
         self.write_replays();
         self.write_limits();
+        self.write_lines();
         self.tell_what_made_room();
         for id in std::mem::take(&mut self.dirty_queues) {
             if let Some(entry) = self.queues.by_id.get(&id) {
@@ -310,7 +319,7 @@ impl QueueState {
         if let Some(to) = to {
             *counts.of_mut(to) += 1;
         }
-        let has_jobs = counts.ready > 0;
+        let has_jobs = counts.ready > entry.lines.waiting[lane.priority];
         let is_open = entry.is_open();
         if is_open != was_open {
             // One more or one less runs, and that is what its limit is about.
@@ -360,21 +369,6 @@ impl QueueState {
         self.picker.job_came(lane, place, ready_at, is_only_one);
     }
 
-    /// Puts a job that was elsewhere at the end of a lane.
-    pub(crate) fn move_to_lane(
-        &mut self,
-        lane: LaneId,
-        id: JobId,
-        job: JobRecord,
-        ready_at: Timestamp,
-    ) -> Result<()> {
-        let place = self.next_sequence()?;
-        let location = LocationRecord::Ready { priority: lane.priority.number(), place };
-        self.draft.put(Tree::Location, key::job(id), codec::encode(&location));
-        self.add_to_lane(lane, ChunkSlot { place, id, moved: true, ready_at, job });
-        Ok(())
-    }
-
     /// Makes what the group built for a lane a chunk like any other.
     pub(crate) fn seal(&mut self, lane: LaneId) {
         let Some((chunk, bytes)) = self.building.remove(&lane).and_then(|b| b.build(lane)) else {
@@ -400,7 +394,13 @@ impl QueueState {
     // ---- jobs out of slots ----
 
     /// Empties a leased slot: its job is done or goes elsewhere. The last one takes the chunk.
-    pub(crate) fn vacate(&mut self, chunk: &Chunk, slot: usize) {
+    pub(crate) fn vacate(&mut self, chunk: &Chunk, slot: usize) -> Result<()> {
+        self.empty(chunk, slot);
+        let left = chunk.slots.get(slot);
+        left.map_or(Ok(()), |slot| self.leave_lane(chunk.id.lane.queue, &slot.job))
+    }
+
+    fn empty(&mut self, chunk: &Chunk, slot: usize) {
         let id = chunk.id;
         let Some(lane) = self.lanes.get_mut(&id.lane) else { return };
         let Some(begun) = lane.begun.get_mut(&id.first_place) else { return };
@@ -449,11 +449,15 @@ impl Queues {
     ) {
         self.by_name.insert(name.clone(), id);
         let happened = PerPriority::default();
-        self.by_id.insert(id, QueueEntry { name, paused, limiter: None, counts, happened });
+        let (limiter, lines) = (None, QueueLines::default());
+        self.by_id.insert(id, QueueEntry { name, paused, limiter, counts, lines, happened });
     }
 
+    /// Jobs that can be claimed; those in lines are ready, too, but not in the lane.
     pub(crate) fn ready_jobs(&self, lane: LaneId) -> u64 {
-        self.by_id.get(&lane.queue).map_or(0, |entry| entry.counts[lane.priority].ready)
+        let Some(entry) = self.by_id.get(&lane.queue) else { return 0 };
+        let in_lines = entry.lines.waiting[lane.priority];
+        entry.counts[lane.priority].ready.saturating_sub(in_lines)
     }
 }
 

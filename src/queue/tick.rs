@@ -12,6 +12,7 @@ use crate::job::{JobId, JobState, Move};
 use crate::lease::LeaseToken;
 use crate::priority::Priority;
 use crate::queue::event::Happened;
+use crate::queue::gate::Arrival;
 use crate::queue::settle::{Failure, Leased};
 use crate::queue::state::{Context, QueueState, attention_at};
 use crate::store::codec;
@@ -40,10 +41,11 @@ impl QueueState {
         let more_timers = self.fire_timers(context.now)?;
         let more_slots = self.fire_schedules(context)?;
         self.let_tokens_in(context.now);
+        let more_admissions = self.admit_in_portions()?;
         let more_replays = self.move_replays_on(context)?;
         let more_sweeping = self.sweep_dead(context.now)?;
         let more_endings = self.end_what_is_over(context.now)?;
-        let more_ends = more_leases || more_timers || more_slots || more_endings;
+        let more_ends = more_leases || more_timers || more_slots || more_endings || more_admissions;
         Ok(more_refiling || more_to_refile || more_ends || more_replays || more_sweeping)
     }
 
@@ -53,7 +55,7 @@ impl QueueState {
         let dead_letters = self.replays.next_due().into_iter().chain(self.retention.next_sweep);
         let first = first_lease.into_iter().chain(self.first_timer).chain(self.first_ending);
         let first = first.chain(dead_letters).chain(self.next_token());
-        first.chain(self.next_slot_due()).min()
+        first.chain(self.next_slot_due()).chain(self.next_admission()).min()
     }
 
     // ---- leases ----
@@ -145,7 +147,10 @@ impl QueueState {
         let Some((lane, record)) = self.timer_record(&key, id, bytes)? else { return Ok(()) };
         self.draft.remove_live(Tree::Timers, key, bytes.len());
         self.count(lane, Some(record.wait.state()), Move::Due)?;
-        self.move_to_lane(lane, id, record.job, now)
+        // What was started once has its turn, and comes back to it.
+        let has_turn = record.job.deliveries > 0;
+        let arrival = Arrival { id, job: record.job, ready_at: now, is_new: false, has_turn };
+        self.let_in(lane, arrival)
     }
 
     /// The next timers at or after a key.

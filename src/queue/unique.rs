@@ -24,6 +24,8 @@ pub(crate) struct Holder {
     /// Where it lies, if it lies in a chunk.
     pub(crate) chunk: Option<ChunkId>,
     pub(crate) payload_parts: u16,
+    /// Bytes of the keys that it shares with others.
+    pub(crate) shared_key_bytes: usize,
 }
 
 impl UniqueRecord {
@@ -92,6 +94,7 @@ impl QueueState {
                     run_at: slot.ready_at,
                     chunk: Some(chunk_id),
                     payload_parts: slot.job.payload.parts(),
+                    shared_key_bytes: slot.job.shared_key_bytes(),
                 }))
             }
             Place::Timer(due) => {
@@ -104,8 +107,18 @@ impl QueueState {
                     run_at: due,
                     chunk: None,
                     payload_parts: record.job.payload.parts(),
+                    shared_key_bytes: record.job.shared_key_bytes(),
                 }))
             }
+            Place::Line(place) => Ok(self.waiter(&place)?.map(|waiter| Holder {
+                id,
+                state: JobState::Ready,
+                priority: waiter.lane.priority,
+                run_at: waiter.ready_at,
+                chunk: None,
+                payload_parts: waiter.job.payload.parts(),
+                shared_key_bytes: waiter.job.shared_key_bytes(),
+            })),
             Place::Dead(_) => Ok(None),
         }
     }

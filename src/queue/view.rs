@@ -20,6 +20,8 @@ pub struct QueueView {
     pub limited: Option<Limited>,
     /// Jobs by priority and state.
     pub counts: PerPriority<StateCounts>,
+    /// Of the ready ones, by priority: those that wait for another job with the same key.
+    pub in_lines: PerPriority<u64>,
     /// Since when the oldest ready job of each priority has been ready.
     pub oldest_ready_at: PerPriority<Option<Timestamp>>,
     /// What happened a second in the last minute, by priority.

@@ -69,6 +69,15 @@ impl QueueState {
         counts.flat_map(|(_, counts)| states.iter().map(|state| counts.of(*state))).sum()
     }
 
+    /// How many jobs of the scope wait in lines.
+    pub(crate) fn jobs_in_lines(&self, scope: &Scope) -> u64 {
+        let entries = self.queues.by_id.iter();
+        let entries = entries.filter(|(id, _)| scope.queue.is_none_or(|queue| queue == **id));
+        let waiting = entries.flat_map(|(_, entry)| entry.lines.waiting.iter());
+        let wanted = waiting.filter(|(priority, _)| scope.wants_priority(*priority));
+        wanted.map(|(_, jobs)| jobs).sum()
+    }
+
     /// The first lane from there on, in their order, with a job that the scope wants. Told by the
     /// counters, without reading.
     pub(crate) fn next_lane(&self, scope: &Scope, from: Bound<LaneId>) -> Option<LaneId> {

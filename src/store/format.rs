@@ -19,9 +19,13 @@
 //! | schedules | 0 · name | [`ScheduleRecord`] | truth |
 //! | schedules | 1 · name | [`ScheduleProgressRecord`] | truth |
 //! | limits | queue | [`LimitsRecord`] | truth |
+//! | lines | queue · kind · key · urgency · order | [`LineRecord`] | truth |
+//! | places | 0 · queue | [`QueueLinesRecord`] | a sum |
+//! | places | 1 · queue · kind · key | [`PlacesRecord`] | a sum |
 //! | damaged | tree · key | the bytes as found | |
 //!
-//! A job lies in exactly one of: a ready slot that is not gone, a timer, a dead letter (I1).
+//! A job lies in exactly one of: a ready slot that is not gone, a line, a timer, a dead letter
+//! (I1).
 //! A *place* is a sequence number given to a slot; a chunk's key is the place of its first slot,
 //! so the chunk of a place is the last one at or before it. A job born in a chunk has its own
 //! sequence as its place, and its id alone finds it.
@@ -29,6 +33,12 @@
 //! To change a record: copy the struct, give the copy the new shape and a new
 //! [`FORMAT_VERSION`](super::codec::FORMAT_VERSION), decode by the version found, add golden bytes
 //! of the new version to the tests below, leave the old ones, and say it in docs/FORMAT.md.
+
+mod lines;
+mod seldom;
+
+pub(crate) use lines::{LineRecord, PlacesRecord, QueueLinesRecord};
+pub(crate) use seldom::{SeldomRecord, UniqueKeyRecord};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -38,6 +48,7 @@ use crate::job::{CatchUp, JobState, OnConflict, StateCounts};
 use crate::priority::PerPriority;
 use crate::retry::RetryPolicy;
 use crate::store::codec::Record;
+use crate::store::key::KeyKind;
 
 /// Most jobs in one chunk.
 pub(crate) const CHUNK_SLOTS_MAX: usize = 256;
@@ -120,35 +131,8 @@ pub(crate) struct JobRecord {
     /// The last failures, oldest first.
     pub(crate) errors: Vec<ErrorRecord>,
     /// What few jobs have; the others pay one byte for it.
+    #[serde(with = "seldom")]
     pub(crate) seldom: Option<Box<SeldomRecord>>,
-}
-
-/// What few jobs have.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct SeldomRecord {
-    /// Its unique key, held while it lives and is not dead.
-    pub(crate) unique: Option<UniqueKeyRecord>,
-    /// It becomes a dead letter when no worker has started it by then.
-    pub(crate) expires_ms: Option<u64>,
-    /// The replay of many that put it back to work last.
-    pub(crate) replay: Option<u64>,
-}
-
-impl JobRecord {
-    /// It is put back to work, by this background replay if by one. It does not expire any more.
-    pub(crate) fn note_replay(&mut self, replay: Option<u64>) {
-        let mut seldom = self.seldom.take().unwrap_or_default();
-        (seldom.expires_ms, seldom.replay) = (None, replay);
-        self.seldom = (*seldom != SeldomRecord::default()).then_some(seldom);
-    }
-}
-
-/// A job's unique key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct UniqueKeyRecord {
-    pub(crate) key: String,
-    /// So long after the job's birth the key is free, whatever the job does.
-    pub(crate) ttl_ms: Option<u64>,
 }
 
 /// What a job carries, or how much of it lies in parts.
@@ -272,11 +256,25 @@ pub(crate) struct DeadRecord {
 }
 
 /// Where a job is that left the chunk it was born in.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum LocationRecord {
-    Ready { priority: u8, place: u64 },
-    Timer { due_ms: u64 },
-    Dead { died_at_ms: u64 },
+    Ready {
+        priority: u8,
+        place: u64,
+    },
+    Timer {
+        due_ms: u64,
+    },
+    Dead {
+        died_at_ms: u64,
+    },
+    /// It waits for a key. Since format 2.
+    Line {
+        kind: KeyKind,
+        text: String,
+        urgency: u8,
+        order: u64,
+    },
 }
 
 /// Who holds a unique key.

@@ -3,6 +3,10 @@
 //! That order *is* the order of the queue: the smallest key of a lane is its oldest chunk, the
 //! smallest key among the timers is due first.
 
+mod shared;
+
+pub(crate) use shared::{KeyKind, LinePlace, SharedKey, queue_lines, queue_lines_from};
+
 use crate::clock::Timestamp;
 use crate::job::{JobId, QueueId};
 use crate::priority::Priority;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use pulk::dead_letter::{DeadReason, FailedAttempt};
-use pulk::job::{DeadView, Enqueued, RunningView};
+use pulk::job::{DeadView, Enqueued, RunningView, WaitsFor};
 use pulk::queue::{
     Ack, Cancelled, Claim, Claimed, ClaimedJob, Extended, Failed, Failure, Limits, QueueView, Rate,
     Released, Settle, SettleOutcome,
@@ -208,6 +208,8 @@ struct JobCall<'a> {
     expires_in_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unique: Option<Value>,
+    concurrency_key: Option<&'a str>,
+    ordering_key: Option<&'a str>,
     headers: &'a BTreeMap<String, String>,
 }
 
@@ -239,6 +241,8 @@ impl<'a> JobCall<'a> {
                 let pulk::job::Unique { key, ttl_ms, on_conflict } = unique;
                 json!({"key": key, "ttl_ms": ttl_ms, "on_conflict": on_conflict})
             }),
+            concurrency_key: job.concurrency_key.as_deref(),
+            ordering_key: job.ordering_key.as_deref(),
             headers: &job.headers,
         }
     }
@@ -427,6 +431,9 @@ pub struct JobReply {
     enqueued_at: Timestamp,
     run_at: Timestamp,
     unique_key: Option<String>,
+    concurrency_key: Option<String>,
+    ordering_key: Option<String>,
+    waits_for: Option<BTreeMap<String, String>>,
     worker: Option<String>,
     started_at: Option<Timestamp>,
     expires_at: Option<Timestamp>,
@@ -442,6 +449,14 @@ struct ErrorReply {
     attempt: u32,
     failed_at: Timestamp,
     error: String,
+}
+
+fn waits_for(mut told: BTreeMap<String, String>) -> WaitsFor {
+    match told.pop_first().unwrap() {
+        (name, key) if name == "ordering_key" => WaitsFor::OrderingKey(key),
+        (name, key) if name == "concurrency_key" => WaitsFor::ConcurrencyKey(key),
+        other => panic!("{other:?}"),
+    }
 }
 
 impl JobReply {
@@ -473,6 +488,9 @@ impl JobReply {
             run_at: self.run_at,
             expires_at: self.expires_at.filter(|_| running.is_none()),
             unique_key: self.unique_key,
+            concurrency_key: self.concurrency_key,
+            ordering_key: self.ordering_key,
+            waits_for: self.waits_for.map(waits_for),
             running,
             dead: dead.map(|(reason, died_at)| DeadView { reason, died_at }),
             errors: errors.collect(),

@@ -42,6 +42,7 @@ mod restart;
 mod result;
 mod retry;
 mod settle;
+mod shared_keys;
 mod stale;
 mod unique;
 mod waiting;
@@ -239,6 +240,10 @@ promises! {
         a_payload_over_1_mib_is_too_large,
         a_large_payload_leaves_nothing_behind,
         headers_are_kept,;
+    shared_keys:
+        jobs_of_an_ordering_key_run_one_after_the_other,
+        jobs_of_a_concurrency_key_run_as_many_as_may,
+        a_bad_shared_key_names_the_field,;
     unique:
         a_replay_of_many_leaves_out_those_whose_key_is_held,
         a_second_job_with_the_key_is_refused_and_told_the_holder,
@@ -265,6 +270,8 @@ promises! {
 promises_over_a_restart! {
     cancel:
         a_cancelled_job_stays_cancelled,;
+    shared_keys:
+        turns_and_lines_live_on,;
     unique:
         keys_and_answers_live_on,;
     expiry:

@@ -105,6 +105,7 @@ impl QueueReply {
             limits: self.limits.map(Limits::from).unwrap_or_default(),
             limited: self.limited.map(Limited::from),
             counts,
+            in_lines: PerPriority::default(),
             oldest_ready_at,
             rates,
         }

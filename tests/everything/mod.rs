@@ -90,12 +90,24 @@ pub async fn fill(queue: &Queue, life: &str) -> Vec<JobId> {
     kept(queue, &name("kept")).await;
     large(queue, &name("large")).await;
     dead(queue, &name("dead")).await;
+    shared(queue, &name("shared")).await;
     queue.enqueue_many(vec![NewJob::new("idle").queue(name("paused")); 4]).await.unwrap();
     queue.pause(&name("paused")).await.unwrap();
     let rate = Some(Rate { jobs: 1, per_ms: DAY_MS, burst: 3 });
     let limits = Limits { concurrency: Some(2), rate, concurrency_per_key: Some(4) };
     queue.set_limits(&name("paused"), limits).await.unwrap();
     results(queue, &name("results")).await
+}
+
+/// Jobs that wait for others with the same key, two of which run.
+async fn shared(queue: &Queue, name: &str) {
+    let job = |kind: &str| NewJob::new(kind).queue(name);
+    let ordered = vec![job("turns").ordering_key("a"); 3];
+    let limited = vec![job("places").concurrency_key("b"); 3];
+    queue.enqueue_many([ordered, limited].concat()).await.unwrap();
+    let both = job("both").ordering_key("a").concurrency_key("b");
+    queue.enqueue(both).await.unwrap();
+    assert_eq!(take(queue, name, 9).await.len(), 2);
 }
 
 /// Chunks of which some jobs are gone, leased and given back.

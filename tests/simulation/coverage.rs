@@ -79,6 +79,8 @@ const EVENTS: &[&str] = &[
     "a failure is rejected",
     "a job is dead: crashed",
     "a job is dead: expired",
+    "a job waits for its turn",
+    "a job waits for a place",
     "a job counts as more urgent than it is",
     "a result is kept",
     "a replay is running",

@@ -5,12 +5,17 @@ use pulk::queue::ScheduleQuery;
 use pulk::{NewJob, Payload};
 use pulk_proof_disk::Chance;
 
-use super::{Known, kind, one_in, pick, priority, queue, some};
+use super::{KEYED, Known, kind, one_in, pick, priority, queue, some};
 use crate::command::Command;
 use crate::truth::schedules::CRONS;
 
 /// The schedules that are used.
 const NAMES: [&str; 3] = ["nightly", "hourly/clean", "poll"];
+
+/// Schedules have no keys.
+fn unkeyed(queue: String) -> String {
+    if queue == KEYED { "mail".to_owned() } else { queue }
+}
 
 impl Known {
     /// What is done with schedules.
@@ -41,7 +46,7 @@ impl Known {
             payload: Payload::Json("[\"made by a schedule\"]".into()),
             priority: priority(chance),
             max_attempts: some(chance, 3, |chance| 1 + chance.below(4) as u32),
-            ..NewJob::new(kind(chance)).queue(queue(chance))
+            ..NewJob::new(kind(chance)).queue(unkeyed(queue(chance)))
         };
         // When a replay in the background takes a key, nobody can tell.
         if !self.replays_in_background && one_in(chance, 2) {

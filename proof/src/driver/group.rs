@@ -181,6 +181,7 @@ impl Driver {
 
     /// Claims that wait: those with a job are answered, and those that have waited long enough.
     pub(super) fn serve_waiting(&mut self) -> Checked {
+        self.truth.admit();
         let (now, replaying) = (self.now(), self.truth.is_replaying());
         for mut waiting in std::mem::take(&mut self.waiting) {
             let claim = waiting.claim.clone();
@@ -222,6 +223,7 @@ impl Driver {
             _ => None,
         });
         self.truth.settle(&claim.settle, outcomes.or(claim.settle.is_empty().then_some(&[])))?;
+        self.truth.admit();
         let deadline = now.plus_ms(claim.wait_ms);
         let nothing = self.draining || self.truth.choose(&claim).is_empty();
         let is_over = !nothing || self.draining || deadline <= now;
@@ -318,6 +320,7 @@ impl Driver {
             }
             finished.push(Finished { number: call.number, command: call.command, told: None });
         }
+        self.truth.admit();
         for (fresh, mut call) in claims {
             self.is_told_of_the_failure(&mut call)?;
             if let Command::Claim(claim) = &call.command
@@ -325,6 +328,7 @@ impl Driver {
             {
                 if fresh {
                     self.truth.settle(&claim.settle, None)?;
+                    self.truth.admit();
                 }
                 self.claimed(claim, None, false)?;
             }

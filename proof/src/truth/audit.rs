@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use pulk::job::WaitsFor;
 use pulk::queue::{Next, QueueView, ReplayView, ScheduleView};
 use pulk::{JobId, JobState, JobView, Timestamp};
 
@@ -31,6 +32,7 @@ impl Truth {
     /// When it is not.
     pub fn agree(&mut self, seen: &Seen) -> Checked {
         let serials = self.identify(&seen.jobs)?;
+        self.are_let_in(&seen.jobs)?;
         self.learn_replays(&serials, seen)?;
         for (serial, view) in serials.iter().zip(&seen.jobs) {
             self.is_job(*serial, view)?;
@@ -145,7 +147,16 @@ impl Truth {
             let of = |count: u64, what: &str| (count > 0).then(|| format!("a schedule {what}"));
             [of(fired, "fires"), of(missed, "misses"), of(conflicts, "meets its key")]
         });
-        dead.chain(replays).chain(results).chain(aged).chain(scheduled.flatten()).collect()
+        let waits = self.jobs.values().filter_map(|job| match job.waits_for()? {
+            WaitsFor::OrderingKey(_) => Some("a job waits for its turn".to_owned()),
+            WaitsFor::ConcurrencyKey(_) => Some("a job waits for a place".to_owned()),
+        });
+        dead.chain(waits)
+            .chain(replays)
+            .chain(results)
+            .chain(aged)
+            .chain(scheduled.flatten())
+            .collect()
     }
 
     /// Ids of jobs that were seen: none of them may ever come again for another job.

@@ -25,6 +25,21 @@ pub(super) enum Plan {
     RepeatInBatch(usize),
 }
 
+impl Given {
+    pub(super) fn enqueued(&self, queue: &str, told: &Enqueued) -> bool {
+        let replaced = match (self.replaced, told.replaced) {
+            (None, None) | (Some(None), Some(_)) => true,
+            (Some(Some(replaced)), Some(told)) => replaced == told,
+            _ => false,
+        };
+        replaced
+            && self.id.is_none_or(|id| id == told.id)
+            && (self.state, self.priority, self.is_new) == (told.state, told.priority, told.is_new)
+            && (self.run_at.0..=self.run_at.1).contains(&told.run_at)
+            && told.queue == queue
+    }
+}
+
 impl Truth {
     pub(super) fn enqueue(&mut self, jobs: &[NewJob], told: Option<&Told>) -> Checked {
         let plans = match self.plan(jobs) {
@@ -181,9 +196,9 @@ impl Truth {
             Plan::Existing(Whom::There(serial)) => {
                 let holder = self.job(serial);
                 let run_at = match &holder.at {
-                    At::Ready { ready_at, .. } | At::Leased { ready_at, .. } => {
-                        (*ready_at, *ready_at)
-                    }
+                    At::Ready { ready_at, .. }
+                    | At::Line { ready_at, .. }
+                    | At::Leased { ready_at, .. } => (*ready_at, *ready_at),
                     At::Timer(timer) => (timer.due, timer.latest),
                     At::Dead { died_at, .. } => (*died_at, *died_at),
                 };
@@ -241,6 +256,9 @@ impl Truth {
             retry: new.retry,
             timeout_ms: new.timeout_ms,
             unique,
+            concurrency_key: new.concurrency_key.clone(),
+            ordering_key: new.ordering_key.clone(),
+            has_turn: false,
             born_at: now,
             birth: (now, queue, new.priority, place),
             expires_at,
@@ -254,6 +272,9 @@ impl Truth {
         };
         let state = job.state();
         hold!(self.jobs.insert(serial, job).is_none(), "serial {serial} came twice");
+        if state == JobState::Ready {
+            self.let_in(serial, place, now);
+        }
         if let Some(id) = id {
             self.learn_id(serial, id)?;
             let born_at: Timestamp = id.born_at();

@@ -27,7 +27,8 @@ impl Left {
 
 impl Named {
     pub(super) fn new(name: &str) -> Named {
-        Named { name: name.to_owned(), paused: false, limits: Limits::default(), left: None }
+        let (name, limits) = (name.to_owned(), Limits::default());
+        Named { name, paused: false, limits, left: None, most_places: 1 }
     }
 
     fn tokens(&self, now: Timestamp) -> u64 {
@@ -97,6 +98,9 @@ impl Truth {
                 Left { units: units.min(most(rate)), as_of: now }
             });
             queue.limits = limits;
+            let places = limits.concurrency_per_key.map_or(1, |most| most as usize);
+            queue.most_places = queue.most_places.max(places);
+            self.look_through_lines(number);
         }
         match granted(told)? {
             None => Ok(()),

@@ -138,8 +138,9 @@ impl Truth {
             At::Ready { place, .. } | At::Leased { place, .. } => {
                 (0, lane(job.priority), nothing, *place, None)
             }
-            At::Timer(timer) => (1, 0, timer.due, 0, Some(job.birth)),
-            At::Dead { died_at, .. } => (2, u64::from(job.queue), *died_at, 0, Some(job.birth)),
+            At::Line { order, .. } => (1, job.line_number(), nothing, *order, None),
+            At::Timer(timer) => (2, 0, timer.due, 0, Some(job.birth)),
+            At::Dead { died_at, .. } => (3, u64::from(job.queue), *died_at, 0, Some(job.birth)),
         }
     }
 
@@ -213,7 +214,7 @@ impl Truth {
         let job = self.job(serial);
         let (mut running, mut dead, mut attempt) = (None, None, job.failures + 1);
         let run_at = match &job.at {
-            At::Ready { ready_at, .. } => *ready_at,
+            At::Ready { ready_at, .. } | At::Line { ready_at, .. } => *ready_at,
             At::Leased { ready_at, lease, .. } => {
                 running = Some(RunningView {
                     worker: lease.worker.clone(),
@@ -249,6 +250,9 @@ impl Truth {
             run_at,
             expires_at: job.expires_at,
             unique_key: job.unique.as_ref().map(|(key, _)| key.clone()),
+            concurrency_key: job.concurrency_key.clone(),
+            ordering_key: job.ordering_key.clone(),
+            waits_for: job.waits_for(),
             running,
             dead,
             errors: job.errors.clone(),

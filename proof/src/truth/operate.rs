@@ -1,7 +1,7 @@
 //! What operators do to jobs and queues.
 
 use pulk::queue::{Cancelled, Purge, Purged, QueueView};
-use pulk::{ErrorKind, JobId, JobState};
+use pulk::{ErrorKind, JobId, JobState, Priority};
 
 use super::{Checked, Named, QueueNumber, Truth, granted, hold, is_done, other_answer, refused};
 use crate::command::{Answer, Told};
@@ -123,6 +123,10 @@ impl Truth {
             view.name,
             view.counts
         );
+        for priority in Priority::ALL {
+            let (told, there) = (view.in_lines[priority], self.in_lines(number, priority));
+            hold!(told == there, "I2: {there} {priority} jobs wait in lines: {view:?}");
+        }
         hold!(
             view.oldest_ready_at == oldest,
             "the oldest ready jobs of queue {} are of {oldest:?}, and told as of {:?}",

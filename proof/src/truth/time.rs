@@ -102,6 +102,7 @@ impl Truth {
         self.end_leases()?;
         self.fire_timers();
         self.fire_schedules()?;
+        self.go_through_lines();
         self.sweep();
         self.end_what_is_over();
         Ok(())
@@ -185,7 +186,8 @@ impl Truth {
         let exact = due.iter().all(|(_, _, _, exact)| *exact);
         for (_, _, serial, _) in due {
             self.make_ready(serial);
-            if !exact {
+            let has_key = self.job(serial).has_key();
+            if !exact && !has_key {
                 self.unplaced.insert(serial);
             }
         }
@@ -194,7 +196,7 @@ impl Truth {
     /// Puts a job that was elsewhere at the end of its lane.
     pub(super) fn make_ready(&mut self, serial: u64) {
         let (place, ready_at) = (self.place(), self.now);
-        self.job_mut(serial).at = At::Ready { place, ready_at };
+        self.let_in(serial, place, ready_at);
     }
 
     fn sweep(&mut self) {
@@ -237,6 +239,7 @@ impl Truth {
     /// The job is a dead letter now.
     pub(super) fn bury(&mut self, serial: u64, reason: DeadReason) {
         self.free_key(serial);
+        self.let_go(serial, false);
         let died_at = self.now;
         let job = self.job_mut(serial);
         (job.expires_at, job.ends_at) = (None, None);

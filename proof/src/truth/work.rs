@@ -147,7 +147,8 @@ impl Truth {
             }
         }
         job.expires_at = None;
-        job.at =
+        self.let_go(serial, true);
+        self.job_mut(serial).at =
             At::Timer(Timer { due, latest, since: Some(now), retry: true, may_be_over: false });
         Ok(())
     }
@@ -227,6 +228,7 @@ impl Truth {
         match run_at > now {
             true => {
                 let (due, latest, since) = (run_at, run_at, Some(now));
+                self.let_go(serial, true);
                 let job = self.job_mut(serial);
                 job.at = At::Timer(Timer { due, latest, since, retry: false, may_be_over: false });
             }

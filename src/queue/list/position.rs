@@ -1,17 +1,22 @@
 //! Where a job stands in the order of all jobs, and the text that a page's cursor is.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::job::{JobId, QueueId};
+use crate::job::{JobId, QueueId, limits};
 use crate::priority::Priority;
-use crate::store::key::LaneId;
+use crate::store::key::{KeyKind, LaneId, LinePlace, SharedKey};
 
-/// A job's place in the order of all jobs: first the lanes, then the timers, then the dead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+const SHARED_KEY_BYTES: RangeInclusive<usize> = 1..=limits::SHARED_KEY_BYTES_MAX;
+
+/// A job's place in the order of all jobs: first the lanes, then the lines, then the timers, then
+/// the dead.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Position {
     Lane(LaneId, u64),
+    Line(LinePlace),
     Timer(Timestamp, JobId),
     Dead(QueueId, Timestamp, JobId),
 }
@@ -21,6 +26,13 @@ impl fmt::Display for Position {
         match self {
             Position::Lane(lane, place) => {
                 write!(formatter, "lane.{}.{}.{place}", lane.priority, lane.queue.0)
+            }
+            Position::Line(LinePlace { of, urgency, order }) => {
+                let kind = match of.kind {
+                    KeyKind::Ordering => "ordering",
+                    KeyKind::Concurrency => "concurrency",
+                };
+                write!(formatter, "line.{}.{kind}.{urgency}.{order}.{}", of.queue.0, of.text)
             }
             Position::Timer(due, id) => write!(formatter, "timer.{}.{id}", due.as_ms()),
             Position::Dead(queue, died_at, id) => {
@@ -47,7 +59,11 @@ impl Position {
 }
 
 fn read(text: &str) -> Option<Position> {
-    let parts: Vec<&str> = text.split('.').collect();
+    // A line's key is last, and may have any text in it.
+    let parts: Vec<&str> = match text.starts_with("line.") {
+        true => text.splitn(6, '.').collect(),
+        false => text.split('.').collect(),
+    };
     let queue = |text: &str| text.parse().ok().filter(|queue| *queue <= QueueId::MAX).map(QueueId);
     let moment = |text: &str| {
         let ms = text.parse::<u64>().ok().filter(|ms| *ms <= Timestamp::MAX.as_ms());
@@ -59,6 +75,17 @@ fn read(text: &str) -> Option<Position> {
                 LaneId { priority: priority.parse::<Priority>().ok()?, queue: queue(in_queue)? };
             let place = place.parse().ok().filter(|place| *place <= JobId::SEQUENCE_MAX)?;
             Position::Lane(lane, place)
+        }
+        ["line", in_queue, kind, urgency, order, text] => {
+            let kind = match *kind {
+                "ordering" => KeyKind::Ordering,
+                "concurrency" => KeyKind::Concurrency,
+                _ => return None,
+            };
+            let text = Some(*text).filter(|text| SHARED_KEY_BYTES.contains(&text.len()))?;
+            let of = SharedKey { queue: queue(in_queue)?, kind, text: text.to_owned() };
+            let urgency = urgency.parse::<Priority>().ok()?;
+            Position::Line(LinePlace { of, urgency, order: order.parse().ok()? })
         }
         ["timer", due, id] => Position::Timer(moment(due)?, id.parse().ok()?),
         ["dead", of_queue, died_at, id] => {
@@ -86,6 +113,17 @@ pub(super) mod tests {
                     Position::Lane(LaneId { priority, queue }, place)
                 }
             ),
+            (queue(), any::<bool>(), 0..5u8, ".{1,9}", any::<u64>()).prop_map(
+                |(queue, ordering, urgency, text, order)| {
+                    let kind = if ordering { KeyKind::Ordering } else { KeyKind::Concurrency };
+                    let urgency = Priority::from_number(urgency).unwrap();
+                    Position::Line(LinePlace {
+                        of: SharedKey { queue, kind, text },
+                        urgency,
+                        order,
+                    })
+                }
+            ),
             (moment(), id()).prop_map(|(due, id)| Position::Timer(due, id)),
             (queue(), moment(), id()).prop_map(|(queue, at, id)| Position::Dead(queue, at, id)),
         ]
@@ -95,7 +133,7 @@ pub(super) mod tests {
         #[test]
         fn a_cursor_goes_there_and_back(position in position()) {
             let text = position.to_string();
-            prop_assert_eq!(Position::from_cursor(&text).unwrap(), position);
+            prop_assert_eq!(Position::from_cursor(&text).unwrap(), position.clone());
         }
 
         #[test]
@@ -125,6 +163,10 @@ pub(super) mod tests {
             "lane.low.131072.1".to_owned(),
             format!("lane.low.1.{}", JobId::SEQUENCE_MAX + 1),
             "lane.low.1.1.".to_owned(),
+            "line.1.ordering.critical.1".to_owned(),
+            "line.1.ordering.critical.1.".to_owned(),
+            "line.1.other.critical.1.a".to_owned(),
+            format!("line.1.ordering.critical.1.{}", "k".repeat(257)),
             format!("timer.{}.{id}", Timestamp::MAX.as_ms() + 1),
             format!("timer.1.{id}x"),
             format!("timer.1.{}", "O".repeat(26)),

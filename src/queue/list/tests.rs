@@ -114,6 +114,7 @@ impl Node {
                 let chunk = self.state.chunk(chunk).unwrap()?;
                 Position::Lane(chunk.id.lane, chunk.slots[slot].place)
             }
+            Place::Line(place) => Position::Line(place),
             Place::Timer(due) => Position::Timer(due, id),
             Place::Dead(died_at) => Position::Dead(id.queue(), died_at, id),
         })
@@ -241,7 +242,7 @@ fn any_cursor_does_no_harm() {
     let node = std::cell::RefCell::new(&mut node);
     prop::test_runner::TestRunner::default()
         .run(&(query(), position(), any::<Option<Index>>()), |(query, made_up, given)| {
-            let at = given.map_or(made_up, |given| *given.get(&positions));
+            let at = given.map_or(made_up, |given| given.get(&positions).clone());
             let query = JobQuery { cursor: Some(at.to_string()), ..query };
             let found = node.borrow_mut().all(&query);
             let before = positions.partition_point(|position| *position <= at);

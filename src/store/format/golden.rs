@@ -216,7 +216,8 @@ fn locations_of_format_1_keep_their_bytes() {
 #[test]
 fn what_few_jobs_have_keeps_its_bytes() {
     let unique = Some(UniqueKeyRecord { key: "k".to_owned(), ttl_ms: Some(7) });
-    let seldom = SeldomRecord { unique, expires_ms: Some(9), replay: Some(3) };
+    let (expires_ms, replay) = (Some(9), Some(3));
+    let seldom = SeldomRecord { unique, expires_ms, replay, ..SeldomRecord::default() };
     let job = JobRecord { seldom: Some(Box::new(seldom)), ..JobRecord::default() };
     golden(
         TimerRecord { priority: 0, wait: Wait::At, job },
@@ -336,5 +337,40 @@ fn schedules_of_format_1_keep_their_bytes() {
         "\
          010e1d211a1801fd00505c18a301000001fd603a5d18a301000001fd603a5d18a3010000fe0000\
          0000000000000000000400000000fb2c01",
+    );
+}
+
+#[test]
+fn a_job_with_keys_of_format_2_keeps_its_bytes() {
+    let seldom = SeldomRecord {
+        expires_ms: Some(9),
+        ordering_key: Some("o".to_owned()),
+        concurrency_key: Some("c".to_owned()),
+        ..SeldomRecord::default()
+    };
+    let job = JobRecord { seldom: Some(Box::new(seldom)), ..JobRecord::default() };
+    golden_2(
+        LineRecord { id: 7, priority: 4, ready_at_ms: 300, job },
+        "0210d55b5d600704fb2c01000000000000000000000000020001090001016f010163",
+    );
+}
+
+#[test]
+fn places_of_format_2_keep_their_bytes() {
+    let numbers = |first| PerPriority::from_fn(|priority| first + u64::from(priority.number()));
+    let places = PlacesRecord { taken: 300, waiting: numbers(0), first: numbers(70_000) };
+    golden_2(
+        places,
+        "021140d420edfb2c010001020304fc70110100fc71110100fc72110100fc73110100fc74110100",
+    );
+    let admit_from = Some(Bytes::from_static(&[0, 1]));
+    golden_2(
+        QueueLinesRecord { waiting: numbers(1), admit_from },
+        "0212a01e48eb010203040501020001",
+    );
+    let (kind, text) = (KeyKind::Concurrency, "c".to_owned());
+    golden_2(
+        LocationRecord::Line { kind, text, urgency: 4, order: 300 },
+        "0207b357edc60301016304fb2c01",
     );
 }

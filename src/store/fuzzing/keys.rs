@@ -7,7 +7,9 @@ use crate::clock::Timestamp;
 use crate::job::{JobId, QueueId};
 use crate::priority::Priority;
 use crate::store::Tree;
-use crate::store::key::{self, ChunkId, Ending, LaneId, Named, OfSchedule};
+use crate::store::key::{
+    self, ChunkId, Ending, KeyKind, LaneId, LinePlace, Named, OfSchedule, SharedKey,
+};
 
 /// Two keys of each kind drawn from the bytes, and the bytes as a key of each kind.
 ///
@@ -41,6 +43,10 @@ pub fn key_order(input: &[u8]) {
     let part = |parts: &Parts| (parts.job, parts.part);
     in_order(&a, &b, part, |(id, n)| key::payload_part(*id, *n), key::payload_part_from);
     in_order(&a, &b, |parts| parts.place, |number| key::replay(*number), key::replay_from);
+    in_order(&a, &b, Parts::line, LinePlace::key, LinePlace::from_key);
+    let places = |parts: &Parts| parts.line().of.key();
+    assert_eq!(places(&a) == places(&b), a.line().of == b.line().of);
+    assert_eq!(SharedKey::from_key(&places(&a)), Some(a.line().of));
     names_and_ends_are_apart(&a, &b);
     ids_are_in_the_order_of_their_parts(&a, &b);
     damaged_keys_are_apart(&a, &b);
@@ -79,6 +85,14 @@ impl Parts {
     fn chunk(&self) -> ChunkId {
         let lane = LaneId { priority: self.priority, queue: self.queue };
         ChunkId { lane, first_place: self.place }
+    }
+
+    /// A key that jobs share is never empty.
+    fn line(&self) -> LinePlace {
+        let is_ordering = self.part.is_multiple_of(2);
+        let kind = if is_ordering { KeyKind::Ordering } else { KeyKind::Concurrency };
+        let of = SharedKey { queue: self.queue, kind, text: format!("k{}", self.text) };
+        LinePlace { of, urgency: self.priority, order: self.place }
     }
 
     fn ending(&self) -> Ending {
@@ -170,6 +184,9 @@ fn what_nobody_wrote_is_refused(input: &[u8]) {
     is_same(key::queue_from(input).map(key::queue));
     is_same(key::job_from(input).map(key::job));
     is_same(key::payload_part_from(input).map(|(id, part)| key::payload_part(id, part)));
+    is_same(LinePlace::from_key(input).map(|place| place.key()));
+    is_same(SharedKey::from_key(input).map(|shared| shared.key()));
+    is_same(key::queue_lines_from(input).map(key::queue_lines));
     is_same(key::replay_from(input).map(key::replay));
     is_same(key::named_from(input).map(|named| match named {
         Named::Unique(queue, text) => key::unique(queue, &text),

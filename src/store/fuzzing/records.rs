@@ -9,9 +9,9 @@ use crate::store::codec::{
     self, DecodeError, FORMAT_VERSION, HEADER_BYTES, JournalBody, Record, encode_raw,
 };
 use crate::store::format::{
-    ChunkRecord, DeadRecord, IdempotencyRecord, LimitsRecord, LocationRecord, MetaRecord,
-    PAYLOAD_PART_KIND, ProgressRecord, QueueRecord, ReplayRecord, ResultRecord,
-    ScheduleProgressRecord, ScheduleRecord, TimerRecord, UniqueRecord,
+    ChunkRecord, DeadRecord, IdempotencyRecord, LimitsRecord, LineRecord, LocationRecord,
+    MetaRecord, PAYLOAD_PART_KIND, PlacesRecord, ProgressRecord, QueueLinesRecord, QueueRecord,
+    ReplayRecord, ResultRecord, ScheduleProgressRecord, ScheduleRecord, TimerRecord, UniqueRecord,
 };
 use crate::store::{Tree, WriteSet, journal};
 
@@ -32,6 +32,9 @@ macro_rules! for_each_record {
         $function::<ScheduleRecord>($($argument),*);
         $function::<ScheduleProgressRecord>($($argument),*);
         $function::<LimitsRecord>($($argument),*);
+        $function::<LineRecord>($($argument),*);
+        $function::<PlacesRecord>($($argument),*);
+        $function::<QueueLinesRecord>($($argument),*);
     };
 }
 
