@@ -104,7 +104,9 @@ async fn keys_and_leases_hold_in_the_library() {
         everything::assert_keys_hold(&queue, "after").await;
         let jobs = expected["jobs"].as_array().unwrap();
         let running: Vec<_> = jobs.iter().filter(|job| job["state"] == "running").collect();
-        assert_eq!(running.len(), 6);
+        // Jobs with keys came with format 2; two of the keys let one run, in each life.
+        let running_then = if golden.format == "format-1" { 6 } else { 10 };
+        assert_eq!(running.len(), running_then);
         for job in running {
             let token = format!("{}-{}", job["id"].as_str().unwrap(), job["attempt"]);
             let acked = queue.ack(token.parse().unwrap()).await;
