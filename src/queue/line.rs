@@ -26,7 +26,7 @@ use crate::store::{Direction, Tree};
 pub(crate) struct QueueLines {
     /// Jobs that wait in them, by priority.
     pub(crate) waiting: PerPriority<u64>,
-    /// See [`QueueLinesRecord`](crate::store::format::QueueLinesRecord).
+    /// See [`QueueLinesRecord`].
     pub(crate) admit_from: Option<Vec<u8>>,
 }
 
