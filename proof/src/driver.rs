@@ -291,6 +291,7 @@ impl Driver {
                 if fault == Fault::Applied {
                     self.truth.tick(now)?;
                     self.return_leases()?;
+                    self.truth.admit();
                 } else {
                     self.truth = durable;
                 }
