@@ -17,8 +17,11 @@
 //!   makes no job.
 //! - L12 A queue in one client's hands shows what its calls made of it: each job once, in its
 //!   state, with its edits and attempts. A call that was cut off did all of that to a job or
-//!   nothing. Paused stays paused, removed stays removed.
+//!   nothing. Paused stays paused, removed stays removed, limited stays
+//!   limited.
 //! - L13 A replay of many ends with every letter moved that could be, and counts them right.
+//! - L14 Of the jobs that share a key no two are under leases that live; of those that share an
+//!   ordering key none is handed out while one that was is not done, dead or cancelled.
 //!
 //! A call that was cut off by a kill is "maybe" until somebody sees what became of it.
 
@@ -26,7 +29,7 @@ mod deliveries;
 mod end;
 mod look;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -51,6 +54,8 @@ pub struct Ledger {
 #[derive(Default)]
 struct Book {
     jobs: HashMap<String, Job>,
+    /// The jobs that share a key and were handed out, by the key.
+    sharing: HashMap<Shared, HashSet<String>>,
     /// By what is in a payload: what is known of its job before its id is.
     names: HashMap<String, Name>,
     /// Batches: how many jobs each has, and whether it was answered.
@@ -68,6 +73,15 @@ struct Book {
 struct Name {
     id: Option<String>,
     not_before_ms: u64,
+    shared: Option<Shared>,
+}
+
+/// A key that a job shares with others of its queue.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Shared {
+    queue: String,
+    text: String,
+    is_ordering: bool,
 }
 
 /// A job with an id.
@@ -168,7 +182,7 @@ impl Ledger {
     // ---- producers: what was asked, and what was told ----
 
     pub fn asks_for(&self, name: &str, not_before_ms: u64) {
-        let asked = Name { id: None, not_before_ms };
+        let asked = Name { not_before_ms, ..Name::default() };
         self.book(|book| {
             let twice = book.names.insert(name.to_owned(), asked).is_some();
             assert!(!twice, "the test gives {name} twice");
@@ -180,6 +194,16 @@ impl Ledger {
             self.asks_for(&format!("{batch}/{number}"), 0);
         }
         self.book(|book| book.batches.insert(batch.to_owned(), (jobs, false)));
+    }
+
+    /// The key that a job which is asked for shares with others, if it does.
+    pub fn shares(&self, name: &str, job: &Value) {
+        let of = |field: &str, is_ordering: bool| {
+            let (queue, text) = (job["queue"].as_str()?, job[field].as_str()?);
+            Some(Shared { queue: queue.to_owned(), text: text.to_owned(), is_ordering })
+        };
+        let shared = of("ordering_key", true).or_else(|| of("concurrency_key", false));
+        self.book(|book| book.names.get_mut(name).unwrap().shared = shared);
     }
 
     pub fn enqueued(&self, id: &str, name: &str) {

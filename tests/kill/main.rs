@@ -2,8 +2,9 @@
 //!
 //! Clients make every call of the interface over HTTP and write down every answer after it came;
 //! the [`ledger`] knows what must be true. The node is killed again and again, at moments drawn
-//! from a seed: under load, and while it starts, several times in a row. In the end all that is
-//! left is drained, and the ledger, the node and `pulk doctor` must agree.
+//! from a seed: under load, and while it starts, several times in a row. Meanwhile it fires a
+//! schedule and pushes jobs ([`by_itself`]). In the end all that is left is drained, and the
+//! ledger, the node and `pulk doctor` must agree.
 //!
 //! `PULK_KILLS=1000` kills that often; `PULK_SEED=…` draws the same again: the clients' choices
 //! and the moments, not the order in which the node happens to see them.
@@ -24,6 +25,7 @@
 #[path = "../node/mod.rs"]
 mod node;
 
+mod by_itself;
 mod clients;
 mod ledger;
 mod rounds;
@@ -43,7 +45,7 @@ async fn a_killed_node_keeps_every_word_it_gave() {
         .unwrap_or_else(|| StdRng::try_from_rng(&mut rand::rngs::SysRng).unwrap().random());
     // Printed when the test fails.
     println!("replay: PULK_SEED={seed} PULK_KILLS={kills} cargo test --test kill");
-    let mut rounds = Rounds::new(seed);
+    let mut rounds = Rounds::new(seed).await;
     while rounds.kills < kills {
         rounds.kill_while_it_starts().await;
         rounds.kill_under_load().await;

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
+use crate::by_itself::ByItself;
 use crate::clients::calls::Calls;
 use crate::clients::{Client, pool};
 use crate::ledger::{Ledger, RESULT_TTL_MS};
@@ -36,6 +37,7 @@ pub struct Rounds {
     directory: TempDir,
     ledger: Arc<Ledger>,
     clients: Vec<Client>,
+    by_itself: ByItself,
     pub kills: u64,
     kills_at_start: u64,
     compactions: usize,
@@ -47,7 +49,7 @@ pub struct Rounds {
 }
 
 impl Rounds {
-    pub fn new(seed: u64) -> Rounds {
+    pub async fn new(seed: u64) -> Rounds {
         let mut random = StdRng::seed_from_u64(seed);
         let clients = (0..CLIENTS).map(|number| Client::new(number, random.random())).collect();
         Rounds {
@@ -55,6 +57,7 @@ impl Rounds {
             directory: tempfile::tempdir().unwrap(),
             ledger: Arc::default(),
             clients,
+            by_itself: ByItself::start().await,
             kills: 0,
             kills_at_start: 0,
             compactions: 0,
@@ -65,8 +68,9 @@ impl Rounds {
     }
 
     fn command(&self) -> Command {
-        let result_ttl_ms = RESULT_TTL_MS.to_string();
+        let (result_ttl_ms, config) = (RESULT_TTL_MS.to_string(), self.by_itself.config());
         let arguments = [
+            ["--config".as_ref(), config.as_os_str()],
             ["--data-dir".as_ref(), self.directory.path().as_os_str()],
             ["--result-ttl-ms".as_ref(), result_ttl_ms.as_ref()],
             ["--queue-capacity-critical".as_ref(), OsStr::new("0")],
@@ -109,6 +113,7 @@ impl Rounds {
     pub async fn kill_under_load(&mut self) {
         let node = self.start().await;
         self.compare_counts(&node).await;
+        self.by_itself.begin(&node, &mut self.random).await;
         if self.kills >= self.fill_at {
             self.fill_at = self.kills + FILL_EVERY;
             self.fill(&node).await;
@@ -120,6 +125,7 @@ impl Rounds {
             true => self.ledger.answers() + self.random.random_range(ANSWERS),
             false => u64::MAX,
         };
+        let pushing = self.by_itself.load(&node.http);
         let mut working = JoinSet::new();
         for mut client in self.clients.drain(..) {
             let (http, ledger) = (node.http.clone(), self.ledger.clone());
@@ -139,6 +145,7 @@ impl Rounds {
             panic!("the node ended by itself: {status}: {log}");
         }
         self.killed(node).await;
+        within("the last job to push", pushing).await.unwrap();
         self.clients = within("the end of the clients", working.join_all()).await;
         self.leases_over_kills += self.clients.iter().map(Client::held).sum::<usize>();
     }
@@ -196,6 +203,7 @@ impl Rounds {
         let calls = Calls::new(&node.http, &self.ledger);
         within("the end of lost leases", pool::end_lost_leases(&calls)).await.unwrap();
         within("the end of all jobs", pool::drain(&calls)).await.unwrap();
+        let by_itself = self.by_itself.finish(&node, &calls).await;
         let letters = calls.list("/v1/dead?", 100).await.unwrap();
         let ids: Vec<String> = letters.iter().map(|letter| text(&letter["id"])).collect();
         let dead: HashSet<String> = ids.iter().cloned().collect();
@@ -210,7 +218,7 @@ impl Rounds {
         node::assert_sound(self.directory.path()).await;
         format!(
             "{} kills, {} of them while it started; {} compactions begun; {} leases held over a \
-             kill; {}, {} dead letters",
+             kill; {}, {} dead letters; {by_itself}",
             self.kills,
             self.kills_at_start,
             self.compactions,

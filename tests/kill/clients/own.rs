@@ -71,6 +71,9 @@ pub struct Own {
     there: Option<bool>,
     /// The same, if a call that has no answer was done.
     maybe_there: Option<Option<bool>>,
+    /// How many of its jobs may run at once, and what a call without an answer has made of that.
+    limit: Option<u64>,
+    maybe_limit: Option<u64>,
     /// By the name in their payloads; those that are gone until the next look.
     jobs: BTreeMap<String, Job>,
     /// Jobs that a call without an answer has changed all, or none.
@@ -112,6 +115,8 @@ impl Own {
             named: 0,
             there: None,
             maybe_there: None,
+            limit: None,
+            maybe_limit: None,
             jobs: BTreeMap::new(),
             together: Vec::new(),
             idempotent: Vec::new(),
@@ -151,7 +156,8 @@ impl Own {
             94..95 => self.delete_letter(calls).await,
             95..96 => self.purge_letters(calls).await,
             96..97 => self.clear(calls).await,
-            97..99 => self.look_at_letters(calls).await,
+            97..98 => self.look_at_letters(calls).await,
+            98..99 => self.limit(calls).await,
             _ => self.look(calls).await.map(drop),
         }
     }

@@ -15,6 +15,8 @@ use crate::ledger::{Held, Outcome};
 
 pub const QUEUES: [&str; 3] = ["pool-0", "pool-1", "pool-2"];
 pub const KINDS: [&str; 2] = ["work", "play"];
+/// Keys that jobs of a queue share, of each kind.
+const KEYS: u32 = 60;
 /// Longer than most hold a job.
 const LEASE_MS: u64 = 8_000;
 /// Nobody enqueues while more jobs than that wait.

@@ -46,6 +46,7 @@ impl Ledger {
             book.is_there(&held.id, name);
             book.deliveries += 1;
             book.is_in_time(held, name, now_ms);
+            book.has_its_key_alone(held, name, now_ms);
             let job = book.job(&held.id);
             job.may_be_handed_out(held, began, now_ms);
             let delivery = Delivery { until_ms: held.until_ms, asked_to_end: false };
@@ -110,6 +111,22 @@ impl Ledger {
 }
 
 impl Book {
+    /// No other job that shares its key is under way, as far as anybody heard.
+    fn has_its_key_alone(&mut self, held: &Held, name: &str, now_ms: u64) {
+        let Some(shared) = self.names[name].shared.clone() else { return };
+        let is_untouched = self.job(&held.id).is_untouched();
+        let others = self.sharing.entry(shared.clone()).or_default();
+        others.retain(|other| self.jobs[other].end == End::None);
+        for other in others.iter().filter(|other| **other != held.id) {
+            let job = &self.jobs[other];
+            // The lease of a claim may be over when its answer comes.
+            let both_out = job.is_out(now_ms) && held.until_ms > now_ms;
+            let overtaken = shared.is_ordering && is_untouched && job.has_its_turn();
+            assert!(!both_out && !overtaken, "L14: {held:?} and {other} share {shared:?}");
+        }
+        others.insert(held.id.clone());
+    }
+
     fn delivery(&mut self, held: &Held) -> &mut Delivery {
         self.job(&held.id).deliveries.get_mut(&held.delivery()).unwrap()
     }
@@ -122,6 +139,20 @@ impl Book {
 }
 
 impl Job {
+    /// A lease of it lives whose end nobody asked for.
+    fn is_out(&self, now_ms: u64) -> bool {
+        self.deliveries.values().any(|lease| !lease.asked_to_end && lease.until_ms > now_ms)
+    }
+
+    /// It was handed out, and nobody asked for its end.
+    fn has_its_turn(&self) -> bool {
+        !self.deliveries.is_empty() && self.is_untouched()
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.end == End::None && self.ends_asked == 0 && !self.maybe_dead && !self.cancel_asked
+    }
+
     fn may_be_handed_out(&self, held: &Held, began: u64, now_ms: u64) {
         let delivery = held.delivery();
         match self.end {

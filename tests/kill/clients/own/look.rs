@@ -68,7 +68,15 @@ impl Own {
         let found = (answer.status == 200).then(|| answer.json()["paused"].as_bool().unwrap());
         let expected = [Some(self.there), self.maybe_there.take()];
         assert!(expected.contains(&Some(found)), "L12: {}: {answer:?}: {expected:?}", self.name);
+        let limit = answer.json()["limits"]["concurrency"].as_u64();
+        let limits = match found {
+            Some(_) => [Some(self.limit), self.maybe_limit.take().map(Some)],
+            None => [Some(None), None],
+        };
+        assert!(limits.contains(&Some(limit)), "L12: {}: {answer:?}: {limits:?}", self.name);
+        self.limit = limit;
         if found.is_none() {
+            self.maybe_limit = None;
             self.idempotent.clear();
         }
         self.there = found;

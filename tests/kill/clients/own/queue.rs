@@ -1,6 +1,8 @@
 //! The client's own queue as a whole: purged, paused, removed.
 
 use rand::RngExt;
+use reqwest::Method;
+use serde_json::json;
 
 use super::super::calls::{Calls, Heard};
 use super::{Job, Own, Standing, State};
@@ -81,7 +83,7 @@ impl Own {
         let verb = if pause { "pause" } else { "resume" };
         self.maybe_there = self.there.map(|_| Some(pause));
         let path = format!("/v1/queues/{}/{verb}", self.name);
-        let answer = calls.post("pause", &path, &serde_json::json!({})).await?;
+        let answer = calls.post("pause", &path, &json!({})).await?;
         self.maybe_there = None;
         if self.there.is_none() {
             assert_eq!(answer.status, 404, "L12: {}: {answer:?}", self.name);
@@ -90,6 +92,22 @@ impl Own {
         assert_eq!(answer.status, 200, "L12: {}: {answer:?}", self.name);
         assert_eq!(answer.json()["paused"], pause);
         self.there = Some(pause);
+        Ok(())
+    }
+
+    /// Lets more jobs run at once than there ever are; that is kept, and makes the queue.
+    pub(super) async fn limit(&mut self, calls: &Calls<'_>) -> Heard<()> {
+        let limit = self.random.random_range(1_000..9_000);
+        self.maybe_limit = Some(limit);
+        if self.there.is_none() {
+            self.maybe_there = Some(Some(false));
+        }
+        let path = format!("/v1/queues/{}/limits", self.name);
+        let body = json!({"concurrency": limit}).to_string();
+        let answer = calls.send("limit", (Method::PUT, &path), None, body).await?;
+        assert_eq!(answer.status, 200, "L12: {}: {answer:?}", self.name);
+        (self.limit, self.maybe_limit, self.maybe_there) = (Some(limit), None, None);
+        self.there = Some(self.there.unwrap_or(false));
         Ok(())
     }
 
@@ -107,7 +125,7 @@ impl Own {
         assert_eq!(answer.status, status, "L12: {}: {answer:?}", self.name);
         self.maybe_there = None;
         if status == 204 {
-            self.there = None;
+            (self.there, self.limit) = (None, None);
             // Its keys went with it.
             self.idempotent.clear();
         }

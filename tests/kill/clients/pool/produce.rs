@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::calls::{Calls, Heard, text};
 use super::super::now_ms;
-use super::{KINDS, Pool, QUEUES};
+use super::{KEYS, KINDS, Pool, QUEUES};
 
 impl Pool {
     pub(super) async fn enqueue(&mut self, calls: &Calls<'_>) -> Heard<()> {
@@ -24,6 +24,7 @@ impl Pool {
             body["delay_ms"] = delay_ms.into();
         }
         calls.ledger.asks_for(&name, not_before_ms);
+        calls.ledger.shares(&name, &body);
         let answer = calls.post("enqueue", "/v1/jobs", &body).await?;
         assert_eq!(answer.status, 201, "{answer:?}");
         let id = text(&answer.json()["id"]);
@@ -38,6 +39,9 @@ impl Pool {
         let jobs = self.random.random_range(1..40);
         let list: Vec<Value> = (0..jobs).map(|n| self.job(&format!("{batch}/{n}"))).collect();
         calls.ledger.asks_for_batch(&batch, jobs);
+        for (number, job) in list.iter().enumerate() {
+            calls.ledger.shares(&format!("{batch}/{number}"), job);
+        }
         let lines = self.random.random_bool(0.3);
         let (kind, body) = if lines {
             let lines: Vec<String> = list.iter().map(Value::to_string).collect();
@@ -78,6 +82,13 @@ impl Pool {
             "max_interruptions": 1_000,
             "retry": {"base_ms": 1, "max_ms": 20, "jitter": 0.5},
         });
+        // So many keys that one which a lost lease blocks holds up few.
+        let key = format!("key-{}", self.random.random_range(0..KEYS));
+        match self.random.random_range(0..10) {
+            0 => job["ordering_key"] = key.into(),
+            1 => job["concurrency_key"] = key.into(),
+            _ => {}
+        }
         if self.random.random_bool(0.1) {
             job["payload_base64"] = BASE64_STANDARD.encode(payload.to_string()).into();
         } else {
