@@ -31,7 +31,8 @@ use watched::Watched;
 /// More steps than this without a call are a queue that hangs (I8).
 const STEPS_WITHOUT_A_CALL_MAX: usize = 10_000;
 
-/// With more jobs than this, what time does may take more than one group.
+/// With more jobs than this, or more slots of schedules, what time does may take more than one
+/// group.
 const JOBS_OF_ONE_GROUP_MAX: usize = 60;
 
 /// A queue, its clock, and what must be true of it.
@@ -201,7 +202,9 @@ impl Driver {
     pub fn move_clock(&mut self, then: Timestamp, in_the_next_group: bool) {
         self.history.event(then, "by the clock");
         self.clock.set(then);
-        let alone = self.truth.is_replaying() || self.truth.len() > JOBS_OF_ONE_GROUP_MAX;
+        let alone = self.truth.is_replaying()
+            || self.truth.len() > JOBS_OF_ONE_GROUP_MAX
+            || self.truth.slots_come(then) > JOBS_OF_ONE_GROUP_MAX;
         if self.is_open() && (alone || !in_the_next_group) {
             let caught_up = self.catch_up(self.truth.clone(), Fault::None);
             self.check(caught_up);
@@ -276,6 +279,11 @@ impl Driver {
             "I7: {ready} jobs are ready when it opens, and it tells {told:?}"
         );
         self.truth.open(now);
+        let fault = match fault {
+            // How much of it the one group has done that was applied, nobody could say.
+            Fault::Applied if self.truth.slots_come(now) > JOBS_OF_ONE_GROUP_MAX => Fault::Lost,
+            fault => fault,
+        };
         self.catch_up(durable, fault)
     }
 

@@ -162,6 +162,12 @@ impl Truth {
         }
     }
 
+    /// How many slots will have come by then.
+    pub(crate) fn slots_come(&self, now: Timestamp) -> usize {
+        let running = self.schedules.values().filter(|it| !it.schedule.paused);
+        running.map(|it| it.come(now).count()).sum()
+    }
+
     /// Every slot that has come is fired or skipped, the schedule with the first one first.
     pub(super) fn fire_schedules(&mut self) -> Checked {
         if !self.config.scheduler_enabled {

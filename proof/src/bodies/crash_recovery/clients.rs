@@ -7,8 +7,10 @@ use std::task::{Context, Poll, Waker};
 
 use pulk::clock::{Clock, ManualClock};
 use pulk::handle::{Stepped, Stepper};
-use pulk::job::{OnConflict, Unique};
-use pulk::queue::{Cancelled, Claim, DeadChoice, Failure, Purge, PurgeDead, ReplayMany, Settle};
+use pulk::job::{CatchUp, NewSchedule, OnConflict, Unique};
+use pulk::queue::{
+    Cancelled, Claim, DeadChoice, Failure, Limits, Purge, PurgeDead, Rate, ReplayMany, Settle,
+};
 use pulk::{Config, ErrorKind, JobId, LeaseToken, NewJob, Payload, Priority, Queue, RunAt};
 use pulk_proof_disk::Chance;
 use pulk_proof_disk::chance::Bytes;
@@ -181,7 +183,11 @@ impl Clients {
                 self.purges += 1;
                 self.purge(queue, draw)
             }
-            15 => replay_many(queue, draw),
+            15 => match draw.below(4) {
+                0 | 1 => replay_many(queue, draw),
+                2 => schedule(queue, draw),
+                _ => limit(queue, draw),
+            },
             16 => {
                 let steps_ms = [1, 300, 2_000, 31_000, 4_000_000];
                 self.clock.advance_ms(steps_ms[draw.below(5) as usize]);
@@ -257,6 +263,23 @@ fn replay_many(queue: Queue, draw: &mut Bytes<'_>) -> Call {
     Box::pin(async move { queue.replay_many(replay).await.map(|_| Heard::Nothing) })
 }
 
+/// A job every minute; a long jump of the clock misses many.
+fn schedule(queue: Queue, draw: &mut Bytes<'_>) -> Call {
+    let catch_up = [CatchUp::None, CatchUp::One, CatchUp::All][draw.below(3) as usize];
+    let job = NewJob::new("kind").queue(format!("q{}", draw.below(3)));
+    let schedule = NewSchedule::new("* * * * *", job).catch_up(catch_up);
+    let name = ["a", "b"][draw.below(2) as usize];
+    Box::pin(async move { queue.put_schedule(name, schedule).await.map(|_| Heard::Nothing) })
+}
+
+fn limit(queue: Queue, draw: &mut Bytes<'_>) -> Call {
+    let name = format!("q{}", draw.below(3));
+    let per_key = Some(draw.below(4) as u32).filter(|places| *places > 0);
+    let rate = (draw.below(2) == 1).then_some(Rate { jobs: 2, per_ms: 500, burst: 9 });
+    let limits = Limits { rate, concurrency_per_key: per_key, ..Limits::default() };
+    Box::pin(async move { queue.set_limits(&name, limits).await.map(|_| Heard::Nothing) })
+}
+
 fn enqueue(queue: Queue, jobs: Vec<NewJob>) -> Call {
     Box::pin(async move {
         let taken = queue.enqueue_many(jobs).await?;
@@ -281,6 +304,9 @@ fn job(draw: &mut Bytes<'_>) -> NewJob {
             let conflict = [OnConflict::Return, OnConflict::Replace][draw.below(2) as usize];
             job.unique(Unique::new(format!("u{}", draw.below(3))).on_conflict(conflict))
         }
+        4 => job.ordering_key(format!("o{}", draw.below(2))),
+        5 => job.concurrency_key("c"),
+        6 => job.concurrency_key("c").ordering_key("o0"),
         _ => job,
     };
     NewJob { max_attempts: Some(2), ..job }
