@@ -53,6 +53,8 @@ pub struct Driver {
     /// None between a crash and the next opening.
     engine: Option<(Queue, Stepper)>,
     draining: bool,
+    /// What time does takes several groups now: slots that the model has done may come later.
+    is_behind: bool,
     /// Claims that wait, in the order in which they are served.
     waiting: VecDeque<Waiting>,
     /// Claims that were answered outside a group: told with the next.
@@ -131,6 +133,7 @@ impl Driver {
             faults: None,
             engine: None,
             draining: false,
+            is_behind: false,
             waiting: VecDeque::new(),
             late: Vec::new(),
             given_back: Vec::new(),
@@ -289,6 +292,13 @@ impl Driver {
 
     /// Lets the queue do all that is due now. False when a fault struck.
     fn catch_up(&mut self, durable: Truth, fault: Fault) -> Checked<bool> {
+        self.is_behind = self.truth.slots_come(self.now()) > JOBS_OF_ONE_GROUP_MAX;
+        let caught_up = self.catch_up_step_by_step(durable, fault);
+        self.is_behind = false;
+        caught_up
+    }
+
+    fn catch_up_step_by_step(&mut self, durable: Truth, fault: Fault) -> Checked<bool> {
         let (mut durable, mut fault) = (durable, fault);
         for _ in 0..STEPS_WITHOUT_A_CALL_MAX {
             self.plan(fault);

@@ -183,11 +183,7 @@ impl Clients {
                 self.purges += 1;
                 self.purge(queue, draw)
             }
-            15 => match draw.below(4) {
-                0 | 1 => replay_many(queue, draw),
-                2 => schedule(queue, draw),
-                _ => limit(queue, draw),
-            },
+            15 => operate(queue, draw),
             16 => {
                 let steps_ms = [1, 300, 2_000, 31_000, 4_000_000];
                 self.clock.advance_ms(steps_ms[draw.below(5) as usize]);
@@ -261,6 +257,14 @@ fn replay_many(queue: Queue, draw: &mut Bytes<'_>) -> Call {
     let rate_per_s = [None, Some(5.0)][draw.below(2) as usize];
     let replay = ReplayMany { rate_per_s, ..ReplayMany::default() };
     Box::pin(async move { queue.replay_many(replay).await.map(|_| Heard::Nothing) })
+}
+
+fn operate(queue: Queue, draw: &mut Bytes<'_>) -> Call {
+    match draw.below(4) {
+        0 | 1 => replay_many(queue, draw),
+        2 => schedule(queue, draw),
+        _ => limit(queue, draw),
+    }
 }
 
 /// A job every minute; a long jump of the clock misses many.
