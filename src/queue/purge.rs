@@ -217,11 +217,7 @@ impl QueueState {
         if !scope.wants(JobState::Ready) || self.jobs_in_lines(scope) == 0 {
             return Ok(Step::Lanes(Bound::Unbounded, 0));
         }
-        let from = match from {
-            Bound::Unbounded => Bound::Included(key::queue(begun.queue)),
-            from => from,
-        };
-        let until = Bound::Excluded(key::queue(QueueId(begun.queue.0 + 1)));
+        let (from, until) = of_queue(begun.queue, from);
         let mut reached = from.clone();
         let waiters = self.records_from(Tree::Lines, from, until)?;
         if waiters.is_empty() {
@@ -254,11 +250,7 @@ impl QueueState {
         {
             return Ok(Step::Done);
         }
-        let from = match from {
-            Bound::Unbounded => Bound::Included(key::queue(begun.queue)),
-            from => from,
-        };
-        let until = Bound::Excluded(key::queue(QueueId(begun.queue.0 + 1)));
+        let (from, until) = of_queue(begun.queue, from);
         let mut reached = from.clone();
         let letters = self.records_from(Tree::Dead, from, until)?;
         if letters.is_empty() {
@@ -392,6 +384,15 @@ impl QueueState {
         self.draft.remove_live(id.lane.tree(), id.key(), chunk.record_bytes);
         Ok(())
     }
+}
+
+/// The entries of a queue that are left, in a tree whose keys begin with it.
+fn of_queue(queue: QueueId, from: Bound<Vec<u8>>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let first = match from {
+        Bound::Unbounded => Bound::Included(key::queue(queue)),
+        from => from,
+    };
+    (first, Bound::Excluded(key::queue(QueueId(queue.0 + 1))))
 }
 
 #[cfg(test)]
