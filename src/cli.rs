@@ -1,5 +1,6 @@
 //! The command line: arguments in, one sentence and an exit code out.
 
+mod bench;
 mod client;
 mod completions;
 mod config_file;
@@ -75,6 +76,8 @@ enum Command {
     Schedules(schedules::SchedulesArguments),
     /// Check every invariant of a data directory that no node has open.
     Doctor(doctor::DoctorArguments),
+    /// Measure a node, or a queue in this process, beside the limit of its disk.
+    Bench(Box<bench::BenchArguments>),
     /// Ask a node whether it is ready; exit 0 if it is.
     Healthcheck(healthcheck::HealthcheckArguments),
     /// Print a script that completes pulk's arguments in a shell.
@@ -99,6 +102,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok((_, Command::Queues(arguments))) => queues::run(&arguments),
         Ok((_, Command::Schedules(arguments))) => schedules::run(&arguments),
         Ok((_, Command::Doctor(arguments))) => doctor::run(&arguments),
+        Ok((_, Command::Bench(arguments))) => bench::run(&arguments),
         Ok((_, Command::Healthcheck(arguments))) => healthcheck::run(&arguments),
         Ok((_, Command::Completions(arguments))) => completions::run(&arguments, &command),
         Err(usage) => return misused(&usage, command, &arguments),

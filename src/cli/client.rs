@@ -10,10 +10,9 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 use ureq::http::Method;
 
-use self::address::{Address, address};
-pub(super) use self::address::{path, query};
+pub(super) use self::address::{Address, address, path, query};
 pub(super) use self::pages::pages;
-pub(super) use self::problem::{Failure, Refusal};
+pub(super) use self::problem::{Failure, Refusal, Reply};
 use super::failed;
 use crate::error::Result;
 
@@ -132,7 +131,7 @@ impl Node {
         body: Option<Vec<u8>>,
         headers: &[(&str, &str)],
         patience: Duration,
-    ) -> Result<problem::Reply, Failure> {
+    ) -> Result<Reply, Failure> {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.address.base()))
@@ -162,7 +161,7 @@ impl Node {
         let status = response.status().as_u16();
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
         let body = body.map_err(|reason| Failure::broken_off(&self.name(), is_read, &reason))?;
-        Ok(problem::Reply { status, retry_after_s, body })
+        Ok(Reply { status, retry_after_s, body })
     }
 
     fn with_patience<B: ureq::AsSendBody>(

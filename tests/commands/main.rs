@@ -15,6 +15,7 @@ mod node;
 #[path = "../program/mod.rs"]
 mod program;
 
+mod bench;
 mod dead;
 mod enqueue;
 mod jobs;

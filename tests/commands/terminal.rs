@@ -92,3 +92,17 @@ fn completions_are_scripts_that_their_shell_reads() {
     assert!(read.success());
     crate::program::refused(&["completions", "tcsh"], &[], 64, "tcsh");
 }
+
+#[test]
+fn the_numbers_of_a_bench_are_no_wider_than_the_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let data_dir = format!("--data-dir={}", directory.path().join("new").display());
+    let bench = ["bench", "--quick", "--jobs=100", "--only=batch-10", &data_dir];
+    for (columns, has_all) in [(80, false), (120, true)] {
+        let (code, shown) = typed(&bench, "", columns, "");
+        assert_eq!(code, 0, "{shown}");
+        let row = shown.lines().find(|line| line.starts_with("batch-10  ")).unwrap();
+        assert!(row.chars().count() <= usize::from(columns), "{row}");
+        assert_eq!(shown.contains("P99.9"), has_all, "{shown}");
+    }
+}

@@ -12,13 +12,13 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 
 /// The address of a node.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Address {
+pub(in crate::cli) struct Address {
     scheme_and_rest: String,
     user: Option<String>,
 }
 
 /// Reads an address like `http://127.0.0.1:8080`, with a user and password for a proxy if need be.
-pub(super) fn address(text: &str) -> Result<Address, String> {
+pub(in crate::cli) fn address(text: &str) -> Result<Address, String> {
     let wrong = || "write it like http://127.0.0.1:8080".to_owned();
     if text.starts_with("https://") {
         return Err("a node speaks http; for https, go through a proxy on this machine".to_owned());
@@ -40,11 +40,11 @@ pub(super) fn address(text: &str) -> Result<Address, String> {
 }
 
 impl Address {
-    pub(super) fn base(&self) -> &str {
+    pub(in crate::cli) fn base(&self) -> &str {
         &self.scheme_and_rest
     }
 
-    pub(super) fn shown(&self) -> String {
+    pub(in crate::cli) fn shown(&self) -> String {
         match &self.user {
             Some(user) => mask::url(&self.scheme_and_rest.replacen("//", &format!("//{user}@"), 1)),
             None => self.scheme_and_rest.clone(),
@@ -52,7 +52,7 @@ impl Address {
     }
 
     /// The header for the user and password, if the address has them.
-    pub(super) fn authorization(&self) -> Option<String> {
+    pub(in crate::cli) fn authorization(&self) -> Option<String> {
         let user: Vec<u8> = percent_decode_str(self.user.as_deref()?).collect();
         Some(format!("Basic {}", BASE64_STANDARD.encode(user)))
     }

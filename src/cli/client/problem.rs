@@ -5,10 +5,10 @@ use serde::Deserialize;
 use crate::error::{Error, ErrorKind};
 
 /// What came back.
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) retry_after_s: Option<u64>,
-    pub(super) body: Vec<u8>,
+pub(in crate::cli) struct Reply {
+    pub(in crate::cli) status: u16,
+    pub(in crate::cli) retry_after_s: Option<u64>,
+    pub(in crate::cli) body: Vec<u8>,
 }
 
 /// Why a call failed.
@@ -69,7 +69,7 @@ impl Failure {
 }
 
 impl Refusal {
-    pub(super) fn read(node: &str, reply: &Reply) -> Refusal {
+    pub(in crate::cli) fn read(node: &str, reply: &Reply) -> Refusal {
         let retry_after_s = reply.retry_after_s;
         match serde_json::from_slice(&reply.body) {
             Ok(Problem { code, detail, field }) => {
