@@ -148,7 +148,7 @@ impl Worker {
 }
 
 /// Moves writes into sled, in portions, each behind sled's barrier when this returns; `after` sees
-/// each portion that is.
+/// each portion that is. None of them is empty: sled panics at a transaction over no tree.
 pub(super) fn move_into<'a>(
     sled: &SledStore,
     writes: impl Iterator<Item = (Tree, &'a Vec<u8>, &'a Option<Bytes>)>,
@@ -171,5 +171,31 @@ pub(super) fn move_into<'a>(
             keys = 0;
         }
     }
-    commit(portion)
+    if portion.is_empty() { Ok(()) } else { commit(portion) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn no_portion_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let sled = SledStore::open(dir.path()).unwrap();
+        for (keys, expected) in
+            [(0, vec![]), (PORTION_KEYS, vec![PORTION_KEYS]), (301, vec![300, 1])]
+        {
+            let mut writes = WriteSet::default();
+            for key in 0..keys {
+                writes.put(Tree::Dead, key.to_be_bytes().to_vec(), Bytes::from_static(b"v"));
+            }
+            let mut portions = Vec::new();
+            move_into(&sled, writes.iter(), |portion| portions.push(portion.iter().count()))
+                .unwrap();
+            assert_eq!(portions, expected);
+        }
+        sled.close().unwrap();
+    }
 }
