@@ -88,6 +88,7 @@ impl Connection {
             .header("content-type", "application/json")
             .body(Full::new(body))
             .unwrap();
+        self.sender.ready().await.unwrap();
         let response = self.sender.send_request(request).await.unwrap();
         assert_eq!(response.status().as_u16(), status);
         response.into_body().collect().await.unwrap().to_bytes()

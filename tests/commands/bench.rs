@@ -91,7 +91,8 @@ async fn a_node_is_measured_and_left_as_it_was() {
     assert_eq!(fs::read_dir(limit.path()).unwrap().count(), 0);
 
     // The limit is left out without a directory, and that is said.
-    let shown = client.printed(&["bench", &url, "--quick", "--only=batch-10,claim-10"]);
+    let shown =
+        client.printed(&["bench", &url, "--quick", "--only=batch-10,claim-10", "--jobs=8000"]);
     assert!(shown.contains("No limit was measured"), "{shown}");
     let rows: Vec<&str> = shown.lines().filter(|line| line.ends_with('-')).collect();
     assert!(rows.len() == 2 && rows[1].starts_with("claim-10 "), "{shown}");

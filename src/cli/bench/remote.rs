@@ -107,6 +107,8 @@ impl Connection {
         let request = request.body(Full::new(body)).map_err(|reason| lost(&reason.to_string()))?;
         let sender = &mut self.sender;
         let answered = async {
+            // It may still be busy with the end of the call before.
+            sender.ready().await?;
             let response = sender.send_request(request).await?;
             let status = response.status().as_u16();
             hyper::Result::Ok((status, response.into_body().collect().await?.to_bytes()))
