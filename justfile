@@ -102,3 +102,7 @@ doctor dir="./pulk-data":
 # Measures, if there are benchmarks.
 bench *arguments:
     cargo bench {{ arguments }}
+
+# The microbenches run, each once and with few jobs; measures nothing.
+bench-trial:
+    cargo bench --bench codec --bench commands --bench store --bench waiting -- --test

@@ -34,6 +34,8 @@ pub(crate) mod list;
 pub(crate) mod locate;
 #[cfg(test)]
 mod many_queues;
+#[doc(hidden)]
+pub mod measured;
 pub(crate) mod merge;
 #[cfg(test)]
 mod model;
