@@ -90,9 +90,8 @@ impl Enqueue {
             _ => String::new(),
         };
         let payload = "x".repeat(payload_bytes as usize - 2);
-        format!(
-            r#"{{"queue":"{queue}","kind":"{kind}","priority":"{priority}","payload":"{payload}"{more}}}"#
-        )
+        let head = format!(r#""queue":"{queue}","kind":"{kind}","priority":"{priority}""#);
+        format!(r#"{{{head},"payload":"{payload}"{more}}}"#)
     }
 }
 

@@ -64,7 +64,7 @@ fn picture(samples: &[Sample]) -> String {
         ),
         panel(
             "Latency, 99 % of the calls of a sample are below",
-            "ms, powers of ten",
+            "ms (logarithmic)",
             true,
             vec![
                 ("enqueue", "a", values(|sample| sample.enqueue.p99_ms)),
@@ -101,13 +101,13 @@ fn head(svg: &mut String, last: &Sample) {
     let minutes = last.at_s / 60.0;
     let time = match minutes >= 120.0 {
         true => format!("{:.1} hours", minutes / 60.0),
-        false => format!("{minutes:.0} minutes"),
+        false => format!("{} minutes", (minutes * 10.0).round() / 10.0),
     };
     let (offered, peak) = (last.offered_per_s, last.peak_per_s);
     text(svg, "head", 20.0, 28.0, &format!("pulk under mixed load for {time}"));
     let under = format!(
-        "{offered:.0} jobs/s offered by the clock, {:.0} % of the peak of {peak:.0}; 1 % stragglers: \
-         {} delayed jobs and dead letters kept at the end",
+        "{offered:.0} jobs/s offered by the clock, {:.0} % of the peak of {peak:.0}; \
+         1 % stragglers: {} delayed jobs and dead letters kept at the end",
         offered / peak * 100.0,
         last.stragglers,
     );
