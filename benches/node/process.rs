@@ -20,11 +20,20 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server that tells its address on a line with `address=`.
     pub(crate) fn start(command: &mut Command) -> Server {
+        Server::start_with_log(command, |_| {})
+    }
+
+    /// The same, with a look at each line of its log.
+    pub(crate) fn start_with_log(
+        command: &mut Command,
+        mut log: impl FnMut(&str) + Send + 'static,
+    ) -> Server {
         // The backlogs of benches are larger than a node takes by itself.
         command.env("JOBS_QUEUE_CAPACITY_DEFAULT", "0");
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let line = lines.find(|line| line.as_ref().unwrap().contains("address=")).unwrap().unwrap();
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut lines = lines.map_while(Result::ok).inspect(move |line| log(line));
+        let line = lines.find(|line| line.contains("address=")).unwrap();
         let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap();
         let address = address.to_owned();
         std::thread::spawn(move || lines.count());
@@ -59,9 +68,14 @@ impl Server {
 
     /// Memory that it has resident, in MB.
     pub(crate) fn resident_mb(&self) -> f64 {
+        self.status_mb("VmRSS")
+    }
+
+    /// Memory as the kernel counts it under this name, in MB.
+    pub(crate) fn status_mb(&self, name: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1e3
     }
 }
@@ -88,6 +102,16 @@ impl Connection {
             .header("content-type", "application/json")
             .body(Full::new(body))
             .unwrap();
+        self.send(request, status).await
+    }
+
+    /// Gets the whole answer, which must have status 200.
+    pub(crate) async fn get(&mut self, path: &str) -> Bytes {
+        let request = Request::get(path).header("host", &self.host);
+        self.send(request.body(Full::default()).unwrap(), 200).await
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>, status: u16) -> Bytes {
         self.sender.ready().await.unwrap();
         let response = self.sender.send_request(request).await.unwrap();
         assert_eq!(response.status().as_u16(), status);
