@@ -63,26 +63,27 @@ impl QueueState {
     /// group should hold.
     pub(crate) fn end_what_is_over(&mut self, now: Timestamp) -> Result<bool> {
         let mut ended = 0;
-        // What was ended is still in the store until the group is committed: read behind it.
-        let mut from = Bound::Unbounded;
-        while self.first_ending.is_some_and(|first| first <= now) {
+        let mut behind: Option<Vec<u8>> = None;
+        while let Some(first) = self.first_ending.filter(|first| *first <= now) {
             if self.is_full() || ended >= TICK_ENDINGS_MAX {
                 return Ok(true);
             }
-            let due = self.endings_from(from.clone())?;
+            // As with timers: what was ended lately lies before the first.
+            let first = || Bound::Included(key::moment(first));
+            let due = self.endings_from(behind.clone().map_or_else(first, Bound::Excluded))?;
             if due.is_empty() {
                 self.first_ending = None;
             }
             for (key, _) in due {
                 let known = key::expiry_from(&key);
-                if let Some((moment, _)) = &known
-                    && *moment > now
-                {
+                if let Some((moment, _)) = &known {
                     self.first_ending = Some(*moment);
-                    return Ok(false);
+                    if *moment > now {
+                        return Ok(false);
+                    }
                 }
                 ended += 1;
-                from = Bound::Excluded(key.clone());
+                behind = Some(key.clone());
                 self.draft.remove(Tree::Expiry, key);
                 if let Some((moment, ending)) = known {
                     self.end(&ending, moment, now)?;

@@ -83,7 +83,7 @@ pub(crate) struct QueueState {
     /// Bytes that the disk takes before the reserve is touched; `None` where there is no disk.
     pub(crate) disk_room_bytes: Option<u64>,
     /// Where to go on re-filing timers after the clock stepped back.
-    pub(crate) refile_from: Option<Vec<u8>>,
+    pub(crate) refile_from: Option<Bound<Vec<u8>>>,
     /// The same for what ends at a moment, and for unique keys.
     pub(crate) refile_endings_from: Option<Bound<Vec<u8>>>,
     pub(crate) refile_keys_from: Option<Bound<Vec<u8>>>,

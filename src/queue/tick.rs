@@ -116,24 +116,26 @@ impl QueueState {
     /// Moves due jobs to the ends of their lanes, in the order in which they came due.
     fn fire_timers(&mut self, now: Timestamp) -> Result<bool> {
         let mut fired = 0;
-        // What was fired is still in the store until the group is committed: read behind it.
-        let mut from = Vec::new();
-        while self.first_timer.is_some_and(|first| first <= now) {
+        let mut behind: Option<Vec<u8>> = None;
+        while let Some(first) = self.first_timer.filter(|first| *first <= now) {
             if self.is_full() || fired >= TICK_JOBS_MAX {
                 return Ok(true);
             }
-            let due = self.timers_from(from.clone())?;
+            // Before the first there is only what was fired lately, which a store may have to step
+            // over until it is rid of it. What is fired now is there until the group is committed.
+            let first = || Bound::Included(key::moment(first));
+            let due = self.timers_from(behind.clone().map_or_else(first, Bound::Excluded))?;
             if due.is_empty() {
                 self.first_timer = None;
             }
             for (key, bytes) in due {
+                behind = Some(key.clone());
                 let Some((moment, id)) = key::timer_from(&key) else { continue };
+                self.first_timer = Some(moment);
                 if moment > now {
-                    self.first_timer = Some(moment);
                     return Ok(false);
                 }
                 fired += 1;
-                from.clone_from(&key);
                 self.fire_timer(key, id, &bytes, now)?;
                 if self.is_full() {
                     break;
@@ -153,9 +155,9 @@ impl QueueState {
         self.let_in(lane, arrival)
     }
 
-    /// The next timers at or after a key.
-    fn timers_from(&self, from: Vec<u8>) -> Result<Vec<Entry>> {
-        let range = (Bound::Included(from), Bound::Unbounded);
+    /// The next timers from there on.
+    fn timers_from(&self, from: Bound<Vec<u8>>) -> Result<Vec<Entry>> {
+        let range = (from, Bound::Unbounded);
         self.draft.scan(Tree::Timers, range, Direction::Ascending).take(TIMERS_READ).collect()
     }
 
@@ -194,7 +196,7 @@ impl QueueState {
         self.replays.clock_stepped_back(now);
         self.note_step_back_for_schedules();
         self.limiting.clock_stepped_back();
-        self.refile_from = Some(Vec::new());
+        self.refile_from = Some(Bound::Unbounded);
         self.refile_endings_from = Some(Bound::Unbounded);
         self.refile_keys_from = Some(Bound::Unbounded);
     }
@@ -220,10 +222,7 @@ impl QueueState {
         if read_all {
             return Ok(false);
         }
-        self.refile_from = last.map(|mut key| {
-            key.push(0);
-            key
-        });
+        self.refile_from = last.map(Bound::Excluded);
         Ok(true)
     }
 }
@@ -255,3 +254,6 @@ impl Wait {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,11 @@ pub(crate) fn queue_from(key: &[u8]) -> Option<QueueId> {
     rest.is_empty().then_some(QueueId(queue))
 }
 
+/// What the keys of a moment begin with, in [`Tree::Timers`] and [`Tree::Expiry`].
+pub(crate) fn moment(moment: Timestamp) -> Vec<u8> {
+    moment.as_ms().to_be_bytes().to_vec()
+}
+
 /// `due ms u64 · job u128`, in [`Tree::Timers`].
 pub(crate) fn timer(due: Timestamp, job: JobId) -> Vec<u8> {
     [&due.as_ms().to_be_bytes()[..], &job.as_u128().to_be_bytes()].concat()
