@@ -106,3 +106,7 @@ bench *arguments:
 # The microbenches run, each once and with few jobs; measures nothing.
 bench-trial:
     cargo bench --bench codec --bench commands --bench store --bench waiting -- --test
+
+# The same, and what pulk reaches beside the limit of this disk, in few jobs: it shows that all works.
+bench-small: bench-trial
+    cargo run --release -- bench --quick
