@@ -15,6 +15,8 @@
 //! - J2 So only the last entry of the last file can be torn, and no answer was given for it.
 //! - J3 Files are replayed in the order of N, entries in the order of the file. Entries hold whole
 //!   values, so replaying what is in the trees already changes nothing.
+//! - J4 Nothing is replayed that is not synced: the last entry may be whole and only in the page
+//!   cache when its process was killed.
 //!
 //! # Failure handling
 //! An entry in which one bit was flipped is mended, be it the last one: its checksum tells which
@@ -160,6 +162,12 @@ fn numbered(dir: &Path, prefix: &str) -> io::Result<Vec<(u64, PathBuf)>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Makes durable what a process that was killed had written and not yet synced. What is read is
+/// built upon, portion by portion: a power cut must not take a part of it back.
+pub(crate) fn sync(files: &[(u64, PathBuf)]) -> io::Result<()> {
+    files.iter().try_for_each(|(_, path)| File::open(path)?.sync_data())
 }
 
 /// What journal files hold.

@@ -316,6 +316,7 @@ fn empty(
     file_bytes_full: u64,
 ) -> Result<(Journal, u64)> {
     let files = journal::files(dir).map_err(|error| unusable(dir, &error))?;
+    journal::sync(&files).map_err(|error| unusable(dir, &error))?;
     let mut all = WriteSet::default();
     let recovered = journal::read(&files)?;
     for writes in recovered.commits {

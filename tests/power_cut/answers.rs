@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use pulk_proof_disk::Chance;
 use pulk_proof_disk::chance::Seeded;
+use pulk_proof_disk::{Chance, History, Operation};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -196,7 +196,7 @@ async fn drain(door: &Door, found: &BTreeMap<String, (String, String)>) {
         let (status, reply) = door.post("/v1/claim", body).await;
         assert_eq!(status, 200, "{reply}");
         let jobs = reply["jobs"].as_array().unwrap();
-        assert!(!jobs.is_empty(), "{} jobs wait, and none is handed out", waiting.len());
+        assert!(!jobs.is_empty(), "these wait, and none is handed out: {waiting:?}");
         let acks: Vec<Value> = jobs
             .iter()
             .map(|job| json!({"id": job["id"], "token": job["lease"]["token"]}))
@@ -208,6 +208,25 @@ async fn drain(door: &Door, found: &BTreeMap<String, (String, String)>) {
         let (status, reply) = door.post("/v1/settle", json!({"acks": acks})).await;
         assert_eq!(status, 200, "{reply}");
     }
+}
+
+/// What a killed program had written into its journal and not synced must be synced before any of
+/// it is moved into the database: a power cut would take a part of a commit back.
+fn assert_synced_before_moved(history: &History) {
+    let operations = &history.operations;
+    let lock = |operation: &Operation| matches!(operation, Operation::SetLength { path, .. } if path.ends_with("data/lock"));
+    let begun = operations.iter().rposition(lock).unwrap();
+    let life = &operations[begun..];
+    let is_sync = |operation: &Operation| match operation {
+        Operation::SyncBegan { path, .. } => {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("journal."))
+        }
+        _ => false,
+    };
+    let is_move = |operation: &Operation| matches!(operation, Operation::Write { path, .. } if path.ends_with("sled/durable"));
+    let synced = life.iter().position(is_sync).unwrap();
+    let moved = life.iter().position(is_move).unwrap();
+    assert!(synced < moved, "moved at {moved}, synced at {synced}, of what follows {begun}");
 }
 
 fn holds(ledger: &Ledger, data_dir: &Path, cut: usize) {
@@ -250,6 +269,7 @@ fn every_image_holds(load: Load, counts: [u64; 3]) {
         Some(folder) => kept(folder),
         None => (runtime.block_on(record(load, &images::directory())), None),
     };
+    assert_synced_before_moved(&first.history);
     let given_up = first.renames_to("journal.spare");
     assert!(given_up > 2, "only {given_up} journal files were given up");
     let calls = fs::read(first.keep().join(CALLS)).unwrap();
