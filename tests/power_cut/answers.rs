@@ -213,17 +213,22 @@ async fn drain(door: &Door, found: &BTreeMap<String, (String, String)>) {
 /// What a killed program had written into its journal and not synced must be synced before any of
 /// it is moved into the database: a power cut would take a part of a commit back.
 fn assert_synced_before_moved(history: &History) {
-    let operations = &history.operations;
-    let lock = |operation: &Operation| matches!(operation, Operation::SetLength { path, .. } if path.ends_with("data/lock"));
-    let begun = operations.iter().rposition(lock).unwrap();
-    let life = &operations[begun..];
+    let lock = |operation: &Operation| match operation {
+        Operation::SetLength { path, .. } => path.ends_with("data/lock"),
+        _ => false,
+    };
     let is_sync = |operation: &Operation| match operation {
         Operation::SyncBegan { path, .. } => {
             path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("journal."))
         }
         _ => false,
     };
-    let is_move = |operation: &Operation| matches!(operation, Operation::Write { path, .. } if path.ends_with("sled/durable"));
+    let is_move = |operation: &Operation| match operation {
+        Operation::Write { path, .. } => path.ends_with("sled/durable"),
+        _ => false,
+    };
+    let begun = history.operations.iter().rposition(lock).unwrap();
+    let life = &history.operations[begun..];
     let synced = life.iter().position(is_sync).unwrap();
     let moved = life.iter().position(is_move).unwrap();
     assert!(synced < moved, "moved at {moved}, synced at {synced}, of what follows {begun}");
