@@ -9,6 +9,8 @@ ARG BINARY=build
 FROM docker.io/library/rust:1.95-alpine AS build
 WORKDIR /pulk
 COPY . .
+# The allocator, jemalloc, is built with make.
+RUN apk add --no-cache make
 # Alpine's libc is musl: what is built there is static. Without symbols it is a third as large.
 RUN CARGO_PROFILE_RELEASE_STRIP=symbols CARGO_PROFILE_RELEASE_DEBUG=false \
     cargo build --release --locked --bin pulk \

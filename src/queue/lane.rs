@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::clock::Timestamp;
-use crate::queue::chunk::Chunk;
-use crate::store::VALUE_BYTES_MAX;
+use crate::queue::chunk::{CHUNK_BYTES_MAX, Chunk};
 use crate::store::format::{CHUNK_SLOTS_MAX, LeaseRecord, SlotProgress};
 
 /// What memory keeps of a lane. Empty for a lane whose jobs nobody has claimed yet.
@@ -47,11 +46,11 @@ struct SmallChunk {
 }
 
 /// A chunk larger than this is not worth merging: a quarter of the largest.
-const SMALL_CHUNK_BYTES: usize = VALUE_BYTES_MAX / 4;
+const SMALL_CHUNK_BYTES: usize = CHUNK_BYTES_MAX / 4;
 /// A chunk of more jobs than this is not worth merging.
 const SMALL_CHUNK_SLOTS: usize = CHUNK_SLOTS_MAX / 4;
 /// Enough bytes of small chunks to make one large chunk of them.
-const MERGE_BYTES: usize = VALUE_BYTES_MAX / 4 * 3;
+const MERGE_BYTES: usize = CHUNK_BYTES_MAX / 4 * 3;
 /// Most kinds whose cursors are remembered for one lane.
 const KIND_CURSORS_MAX: usize = 256;
 
@@ -82,7 +81,7 @@ impl Lane {
         while let Some(small) = self.small_run.front() {
             bytes += small.record_bytes;
             slots += small.slots;
-            if bytes > VALUE_BYTES_MAX || slots > CHUNK_SLOTS_MAX {
+            if bytes > CHUNK_BYTES_MAX || slots > CHUNK_SLOTS_MAX {
                 break;
             }
             taken.push(small.first_place);

@@ -80,12 +80,16 @@ mod tests {
 
     #[test]
     fn what_the_bench_measures_is_a_chunk_that_comes_back() {
-        for (payload_bytes, at_least) in [(16, 256), (256, 100), (8 << 10, 3)] {
+        for (payload_bytes, at_least) in [(16, 256), (256, 50), (8 << 10, 1)] {
             let jobs = ChunkJobs::fill(1_000, payload_bytes);
             assert!(jobs.count() >= at_least, "{} jobs", jobs.count());
             let written = jobs.clone().encode().unwrap();
+            assert!(written.bytes.len() <= 16 << 10, "{} bytes", written.bytes.len());
             assert_eq!(written.decode().unwrap().0, jobs.0);
         }
+        let large = ChunkJobs::fill(2, 20 << 10);
+        assert_eq!(large.count(), 1, "a job larger than that has a chunk of its own");
+        assert_eq!(large.clone().encode().unwrap().decode().unwrap().0, large.0);
         assert!(ChunkJobs::fill(0, 16).encode().is_none());
     }
 }
