@@ -83,7 +83,7 @@ pub use list::{JobPage, JobQuery};
 pub use purge::{Purge, Purged};
 pub use rates::Rates;
 pub use repair::{INVARIANTS, Invariant, Recounted, Repair, repair};
-pub use replay::{ManyReplayed, ReplayMany};
+pub use replay::{ManyReplayed, REPLAY_JOBS_MAX, ReplayMany};
 pub use replays::{
     RATE_PER_S_MAX, RATE_PER_S_MIN, REPLAYS_KEPT_MAX, REPLAYS_RUNNING_MAX, ReplayCounts,
     ReplayState, ReplayView,

@@ -19,7 +19,7 @@ use pulk::job::limits;
 use pulk::lease::LEASE_MS_MAX;
 use pulk::queue::{
     CLAIM_JOBS_MAX, CLAIM_NAMES_MAX, CLAIM_WAIT_MS_MAX, CONCURRENCY_MAX, CONCURRENCY_PER_KEY_MAX,
-    PAGE_MAX, RATE_JOBS_MAX, RATE_PER_MS_MAX, SETTLE_MAX,
+    PAGE_MAX, RATE_JOBS_MAX, RATE_PER_MS_MAX, REPLAY_JOBS_MAX, SETTLE_MAX,
 };
 use pulk::retry::RetryPolicy;
 use reqwest::Method;
@@ -201,6 +201,11 @@ async fn requests_are_closed_and_answers_leave_out_what_is_not_there() {
         };
         if name.ends_with("Request") || name.ends_with("Item") {
             assert_eq!(schema["additionalProperties"], false, "{name}");
+            for (field, property) in properties {
+                let is_number = property["type"].to_string().contains("integer");
+                let bounded = property["maximum"].is_number();
+                assert!(!is_number || bounded, "{name}.{field}: a number needs a maximum");
+            }
             continue;
         }
         let required = schema["required"].as_array().map_or(&[][..], Vec::as_slice);
@@ -260,6 +265,7 @@ async fn its_limits_are_those_of_the_code() {
         ("RateRequest/properties/jobs/maximum", RATE_JOBS_MAX.into()),
         ("RateRequest/properties/burst/maximum", RATE_JOBS_MAX.into()),
         ("RateRequest/properties/per_ms/maximum", RATE_PER_MS_MAX),
+        ("ReplayManyRequest/properties/limit/maximum", REPLAY_JOBS_MAX),
         ("FailRequest/properties/retry_in_ms/maximum", RetryPolicy::DELAY_MS_MAX),
         ("FailItem/properties/retry_in_ms/maximum", RetryPolicy::DELAY_MS_MAX),
     ] {

@@ -141,7 +141,7 @@ struct ReplayManyRequest {
     #[schema(min_length = 1, max_length = 1024)]
     error: Option<String>,
     /// Put back so many at most, the oldest of each queue first.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000_000_000_u64)]
     limit: Option<u64>,
     /// Put back so many a second, in the background.
     #[schema(minimum = 0.001, maximum = 10_000)]

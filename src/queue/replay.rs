@@ -12,12 +12,15 @@ use crate::queue::gate::Arrival;
 use crate::queue::replays::{RATE_PER_S_MAX, RATE_PER_S_MIN, ReplayView};
 use crate::queue::state::{Context, QueueState};
 
+/// The highest limit a replay takes: more than a disk holds.
+pub const REPLAY_JOBS_MAX: u64 = 1_000_000_000_000;
+
 /// A replay of many dead letters.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReplayMany {
     /// Which.
     pub choice: DeadChoice,
-    /// At most so many are put back to work.
+    /// At most so many are put back to work, 1 to [`REPLAY_JOBS_MAX`].
     pub limit: Option<u64>,
     /// At most so many a second, 0.001 to 10,000, by a replay that goes on in the background;
     /// all at once, before the answer, when `None`.
@@ -49,7 +52,7 @@ impl ReplayMany {
     /// [`Invalid`](ErrorKind::Invalid), naming the field.
     pub fn validate(&self) -> Result<()> {
         self.choice.validate()?;
-        validate_range("limit", self.limit, 1, u64::MAX)?;
+        validate_range("limit", self.limit, 1, REPLAY_JOBS_MAX)?;
         let within = |field, value: Option<f64>, least, most| match value {
             // Not even equal to itself: validate_range would take it.
             Some(value) if value.is_nan() => Err(Error::invalid(field, "is not a number")),

@@ -113,7 +113,9 @@ fn a_request_beyond_its_limits_is_refused_by_name() {
     let ids = |count: usize| DeadChoice::Ids(vec![JobId::from_u128(1); count]);
     assert_eq!(refused(ReplayMany { choice: ids(0), ..all() }), "ids");
     assert_eq!(refused(ReplayMany { choice: ids(1_001), ..all() }), "ids");
-    assert_eq!(refused(ReplayMany { limit: Some(0), ..all() }), "limit");
+    for limit in [0, 1_000_000_000_001, u64::MAX] {
+        assert_eq!(refused(ReplayMany { limit: Some(limit), ..all() }), "limit");
+    }
     for rate in [0.0, 0.000_9, 10_000.1, f64::NAN, f64::INFINITY] {
         assert_eq!(refused(ReplayMany { rate_per_s: Some(rate), ..all() }), "rate_per_s");
     }
