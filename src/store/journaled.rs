@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use bytes::Bytes;
 
-use self::mover::{Mover, Order, move_into};
+use self::mover::{Moved, Mover, Order, move_into};
 use self::over::{Over, OverScan};
 use super::data_dir::DataDir;
 use super::journal::{self, Journal};
@@ -37,8 +37,9 @@ use crate::store::sled::{Limits, SEGMENT_BYTES, SledStore};
 
 /// A journal file of this size is moved into sled.
 const FILE_BYTES_FULL: u64 = 4 << 20;
-/// A journal file grows to at most so many times that; then commits wait until the one before it
-/// is moved.
+/// A journal file grows to at most so many times that while the one before it is moved. Beyond its
+/// size it grows no faster than that one is moved: each commit waits a little, instead of one for
+/// the whole of the move.
 const FILE_GROWTH_MAX: u64 = 2;
 /// What a journal file may need beyond the bytes of a commit.
 const APPEND_SPARE_BYTES: u64 = 1 << 20;
@@ -117,6 +118,7 @@ impl JournaledStore {
             journal: Some(journal),
             active: WriteSet::default(),
             moving: None,
+            moved_bytes: 0,
             failure: None,
         };
         space.restore();
@@ -140,21 +142,20 @@ impl JournaledStore {
         self.over.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what was moved, and has a full file moved. Waits only when the next one is full too.
+    /// Forgets what was moved, and has a full file moved. When this one is full too, waits until
+    /// enough of that is moved.
     fn keep_moving(&self, over: &mut Over) -> Result<()> {
         let bytes = over.journal.as_ref().map_or(0, Journal::bytes);
         let mover = self.mover.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(mover) = mover.as_ref() else { return Err(closed()) };
-        if over.moving.is_some() {
-            let done = if bytes < FILE_GROWTH_MAX * self.file_bytes_full {
-                mover.moved.try_recv().ok()
+        while over.moving.is_some() {
+            let told = if bytes < self.bytes_until_wait(over) {
+                let Ok(told) = mover.moved.try_recv() else { break };
+                told
             } else {
-                Some(mover.moved.recv().unwrap_or_else(|_| Err(closed())))
+                mover.moved.recv().unwrap_or_else(|_| Moved::All(Err(closed())))
             };
-            if let Some(done) = done {
-                done?;
-                over.moving = None;
-            }
+            over.hear(told)?;
         }
         if over.moving.is_none() && (bytes >= self.file_bytes_full || self.is_waited_for(over)) {
             let number = over.journal.as_ref().map_or(1, |journal| journal.number() + 1);
@@ -169,6 +170,12 @@ impl JournaledStore {
             }
         }
         Ok(())
+    }
+
+    /// How long the journal file may get before a commit waits for the mover.
+    fn bytes_until_wait(&self, over: &Over) -> u64 {
+        let spare_bytes = (FILE_GROWTH_MAX - 1) * self.file_bytes_full;
+        self.file_bytes_full + (spare_bytes as f64 * (1.0 - over.share_to_move())) as u64
     }
 
     /// Goes on with what gives space back, when no commit comes to do so.

@@ -26,12 +26,20 @@ pub(super) enum Order {
     TidyUp,
 }
 
+/// How far a move has come.
+#[derive(Debug)]
+pub(super) enum Moved {
+    /// A portion with so many bytes of keys and values is behind sled's barrier.
+    Portion(usize),
+    /// The move is over; there is one for each.
+    All(Result<()>),
+}
+
 /// The thread that moves writes into sled.
 pub(super) struct Mover {
     pub(super) orders: Sender<Order>,
-    /// One answer for each move.
-    pub(super) moved: Receiver<Result<()>>,
-    thread: JoinHandle<()>,
+    pub(super) moved: Receiver<Moved>,
+    pub(super) thread: JoinHandle<()>,
 }
 
 impl Mover {
@@ -48,12 +56,15 @@ impl Mover {
         Ok(Mover { orders, moved, thread })
     }
 
-    /// Waits until the thread has ended; gives its last answer, if nobody has taken it.
+    /// Waits until the thread has ended; gives the end of its last move, if nobody has taken it.
     pub(super) fn stop(self) -> Option<Result<()>> {
         drop(self.orders);
         // Whether it panicked does not matter any more: what it was to do is in the journal.
         let _ = self.thread.join();
-        self.moved.try_recv().ok()
+        self.moved.try_iter().find_map(|moved| match moved {
+            Moved::Portion(_) => None,
+            Moved::All(done) => Some(done),
+        })
     }
 }
 
@@ -63,7 +74,7 @@ struct Worker {
     space: Arc<Space>,
     dir: PathBuf,
     received: Receiver<Order>,
-    tell: Sender<Result<()>>,
+    tell: Sender<Moved>,
     /// The copy that a compaction makes; it goes on while there are no orders.
     copying: Option<Copying>,
 }
@@ -78,7 +89,7 @@ impl Worker {
             match order {
                 Ok(Order::Move { writes, number, path }) => {
                     let done = self.carry_out(&writes, number, path);
-                    if self.tell.send(done).is_err() {
+                    if self.tell.send(Moved::All(done)).is_err() {
                         return self.stop_copying();
                     }
                     self.tidy_up();
@@ -112,6 +123,8 @@ impl Worker {
             if let (Some(copying), None) = (copying.as_mut(), &failure) {
                 failure = copying.follow(portion).err();
             }
+            // Nobody listens any more once the store is being closed.
+            drop(self.tell.send(Moved::Portion(portion.bytes())));
         })
         .map_err(|error| Error::new(ErrorKind::Poisoned, error.to_string()))?;
         if let Some(why) = failure
@@ -179,6 +192,7 @@ pub(super) fn move_into<'a>(
 mod tests {
     use super::*;
     use crate::store::Store;
+    use crate::store::space::Reserve;
 
     #[test]
     fn no_portion_is_empty() {
@@ -196,6 +210,30 @@ mod tests {
                 .unwrap();
             assert_eq!(portions, expected);
         }
+        sled.close().unwrap();
+    }
+
+    #[test]
+    fn a_move_is_told_portion_by_portion_and_at_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let sled = Arc::new(SledStore::open(&dir.path().join("sled")).unwrap());
+        let space = Arc::new(Space::open(dir.path(), Reserve::Bytes(0)).unwrap());
+        let mover = Mover::start(sled.clone(), space, dir.path().to_owned()).unwrap();
+        let mut writes = WriteSet::default();
+        for key in 0..2 * PORTION_KEYS + 1 {
+            writes.put(Tree::Dead, key.to_be_bytes().to_vec(), Bytes::from_static(b"v"));
+        }
+        let path = dir.path().join("journal.1");
+        std::fs::write(&path, "").unwrap();
+        let writes = Arc::new(writes);
+        mover.orders.send(Order::Move { writes: writes.clone(), number: 1, path }).unwrap();
+        let entry_bytes = writes.bytes() / (2 * PORTION_KEYS + 1);
+        for keys in [PORTION_KEYS, PORTION_KEYS, 1] {
+            let told = mover.moved.recv().unwrap();
+            assert!(matches!(told, Moved::Portion(bytes) if bytes == keys * entry_bytes));
+        }
+        assert!(matches!(mover.moved.recv().unwrap(), Moved::All(Ok(()))));
+        assert!(mover.stop().is_none());
         sled.close().unwrap();
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, RwLockReadGuard};
 
 use bytes::Bytes;
 
+use super::mover::Moved;
 use crate::error::{Error, Result};
 use crate::store::journal::Journal;
 use crate::store::{Direction, Entry, KeyRange, Scan, Tree, WriteSet, key};
@@ -18,6 +19,8 @@ pub(super) struct Over {
     pub(super) active: WriteSet,
     /// The writes of the file before it, while they are being moved.
     pub(super) moving: Option<Arc<WriteSet>>,
+    /// How many bytes of them have been moved.
+    pub(super) moved_bytes: usize,
     /// The first failure; the store is poisoned.
     pub(super) failure: Option<Error>,
 }
@@ -31,6 +34,25 @@ impl Over {
     /// Keys and values of all pending writes, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         (self.active.bytes() + self.moving.as_ref().map_or(0, |moving| moving.bytes())) as u64
+    }
+
+    /// Takes in how far the move has come; what was moved to the last is forgotten.
+    pub(super) fn hear(&mut self, told: Moved) -> Result<()> {
+        match told {
+            Moved::Portion(bytes) => self.moved_bytes += bytes,
+            Moved::All(done) => {
+                done?;
+                (self.moving, self.moved_bytes) = (None, 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Which share of what is being moved is still to be moved, 0 to 1.
+    pub(super) fn share_to_move(&self) -> f64 {
+        let Some(moving) = &self.moving else { return 0.0 };
+        let left_bytes = moving.bytes().saturating_sub(self.moved_bytes);
+        left_bytes as f64 / moving.bytes().max(1) as f64
     }
 
     /// What the pending writes say of the bytes alive.

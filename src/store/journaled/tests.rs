@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::mpsc;
 
 use proptest::prelude::*;
 
@@ -57,10 +58,9 @@ fn copy_of(dir: &Path) -> tempfile::TempDir {
 /// Waits until nothing is being moved, so that the files stand still.
 fn settle(store: &JournaledStore) {
     let mut over = store.over_mut();
-    if over.moving.is_some() {
-        let mover = store.mover.lock().unwrap();
-        mover.as_ref().unwrap().moved.recv().unwrap().unwrap();
-        over.moving = None;
+    let mover = store.mover.lock().unwrap();
+    while over.moving.is_some() {
+        over.hear(mover.as_ref().unwrap().moved.recv().unwrap()).unwrap();
     }
 }
 
@@ -198,4 +198,35 @@ fn closing_after_a_move_that_failed_says_so_and_returns() {
     let refused = (0..10_000).find_map(|_| store.commit(writes.clone()).err());
     assert_eq!(refused.unwrap().kind(), ErrorKind::Poisoned);
     assert_eq!(store.close().unwrap_err().kind(), ErrorKind::Poisoned);
+}
+
+/// A commit that finds the next file full too waits for a portion of the move, not for all of it.
+#[test]
+fn a_full_file_grows_as_fast_as_the_one_before_is_moved() {
+    const FULL: usize = 4_000;
+    let dir = tempfile::tempdir().unwrap();
+    let sizes = Sizes { journal_file_bytes: FULL as u64, ..Sizes::default() };
+    let store = JournaledStore::open_with(dir.path(), Reserve::AsFound, sizes).unwrap();
+    let (orders, ordered) = mpsc::channel();
+    let (tell, moved) = mpsc::channel();
+    let mover = Mover { orders, moved, thread: std::thread::spawn(|| ()) };
+    drop(store.mover.lock().unwrap().replace(mover).unwrap().stop());
+    let commit = |key: u8, bytes: usize| {
+        let mut writes = WriteSet::default();
+        writes.put(Tree::Dead, vec![key], Bytes::from(vec![key; bytes]));
+        store.commit(writes)
+    };
+    commit(1, FULL).unwrap();
+    let Order::Move { writes, .. } = ordered.recv().unwrap() else { panic!("no move") };
+    // As much again is free; from there on it depends on the mover.
+    commit(2, FULL / 2).unwrap();
+    tell.send(Moved::Portion(writes.bytes() / 2)).unwrap();
+    commit(3, FULL * 3 / 4).unwrap();
+    // Half of the room is taken. Nothing more is moved, and the mover is gone: no wait ends well.
+    drop(tell);
+    let error = commit(4, FULL / 2).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Poisoned);
+    for key in 1..=4 {
+        assert!(store.get(Tree::Dead, &[key]).unwrap().is_some());
+    }
 }
