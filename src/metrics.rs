@@ -5,6 +5,7 @@
 
 mod gauges;
 mod log;
+mod process;
 mod push;
 mod queues;
 mod schedules;

@@ -15,10 +15,11 @@ use node::{Http, Node};
 use serde_json::{Value, json};
 
 /// Name, kind and labels of each metric.
-const METRICS: [(&str, &str, &[&str]); 41] = [
+const METRICS: [(&str, &str, &[&str]); 43] = [
     ("pulk_build_info", "gauge", &["store", "version"]),
     ("pulk_commit_commands", "histogram", &[]),
     ("pulk_commit_seconds", "histogram", &[]),
+    ("pulk_cpu_seconds_total", "counter", &[]),
     ("pulk_dlq_depth", "gauge", &["queue"]),
     ("pulk_enqueue_rejected_total", "counter", &["reason"]),
     ("pulk_http_request_duration_seconds", "histogram", &["method", "route", "status"]),
@@ -54,6 +55,7 @@ const METRICS: [(&str, &str, &[&str]); 41] = [
     ("pulk_store_disk_bytes", "gauge", &[]),
     ("pulk_store_live_bytes", "gauge", &[]),
     ("pulk_worker_slots", "gauge", &["state"]),
+    ("pulk_written_bytes_total", "counter", &[]),
     ("process_cpu_seconds_total", "counter", &[]),
     ("process_open_fds", "gauge", &[]),
     ("process_resident_memory_bytes", "gauge", &[]),

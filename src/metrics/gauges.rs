@@ -3,6 +3,7 @@
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, Result};
 
+use super::process;
 use super::push::{self, WorkerGauges};
 use super::queues::QueueSeries;
 use crate::clock::Timestamp;
@@ -21,6 +22,7 @@ pub(super) fn families(
         gauges.add(&series.label(&queue.name), queue, snapshot.now);
     }
     set_store(&registry, snapshot)?;
+    process::set(&registry)?;
     if let Some(worker) = worker {
         push::set(&registry, worker)?;
     }

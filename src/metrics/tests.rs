@@ -138,6 +138,20 @@ fn events_are_counted() {
 }
 
 #[test]
+fn processor_time_goes_on_by_less_than_a_second() {
+    let metrics = Metrics::new("memory", QUEUES_MAX).unwrap();
+    let told = || -> f64 {
+        let text = metrics.encode(&snapshot(vec![])).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("pulk_cpu_seconds_total "));
+        line.unwrap().parse().unwrap()
+    };
+    let before = told();
+    let sum: u64 = (0..1_000_000).map(std::hint::black_box).sum();
+    let spent = told() - before;
+    assert!(spent > 0.0, "{sum}");
+}
+
+#[test]
 fn a_queue_that_is_removed_takes_its_series_along() {
     let metrics = Metrics::new("memory", QUEUES_MAX).unwrap();
     let removed =

@@ -38,7 +38,7 @@ Workloads:
                     such payloads, one job a call, over 16 connections
 
 The times are those of a call; in a cycle, of a claim. BYTES/JOB is what was written to the disk,
-CPU US/JOB the processor time: embedded with that of the clients, of a node from 10 s a round on.
+CPU US/JOB the processor time; embedded, with that of the clients.
 LIMIT/S is what the disk allows: the same payloads, appended to a file and synced in as many groups.
 Where there is little room, some columns are left out; --json has all.
 

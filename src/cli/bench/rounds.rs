@@ -84,7 +84,7 @@ impl Bench {
         }
         let before = Counters::of(&self.target).await?;
         let load = load::run(&self.target, plan, &self.queue).await?;
-        let used = Counters::of(&self.target).await?.since(&before, &self.target);
+        let used = Counters::of(&self.target).await?.since(&before);
         let bytes = (plan.jobs * plan.payload_bytes) as u64;
         let limit_seconds = self.limit_seconds(bytes, used.commits as u64).await?;
         if work == Work::Enqueue {
