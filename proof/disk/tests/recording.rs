@@ -175,6 +175,9 @@ fn a_database_of_sled_is_recorded_whole_by_all_its_threads() {
         });
         sled.insert("blob", vec![round as u8; 3 << 20]).unwrap();
         sled.flush().unwrap();
+        drop(sled);
+        // One of sled's threads may hold the file, and its lock, for a moment longer.
+        File::open(dir.path().join("sled/db")).unwrap().lock().unwrap();
     }
     let operations = recording.stop();
     let (replayed, found) = (replay(&operations), found(dir.path()));
