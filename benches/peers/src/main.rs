@@ -22,7 +22,7 @@ use crate::table::{Cell, Row};
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Jobs of a workload with single calls; a client alone does a tenth, batches ten times as many.
+    /// Jobs of a workload with single calls; a client alone does a tenth, batches ten times that.
     #[arg(long, default_value_t = 100_000)]
     jobs: u64,
     /// Jobs that wait when memory, disk and the restart are looked at; 0 leaves that out.
