@@ -11,10 +11,12 @@ check: fmt clippy test doc deny
 # The code is formatted.
 fmt:
     cargo fmt --check
+    cd benches/peers && cargo fmt --check
 
 # No lint, in any target.
 clippy:
     cargo clippy --all-targets -- -D warnings
+    cd benches/peers && cargo clippy --all-targets -- -D warnings
 
 # All tests, the README's lines among them.
 test:
@@ -110,3 +112,7 @@ bench-trial:
 # The same, and what pulk reaches beside the limit of this disk, in few jobs: it shows that all works.
 bench-small: bench-trial
     cargo run --release -- bench --quick
+
+# pulk beside Redis, BullMQ, beanstalkd, PostgreSQL, RabbitMQ and NATS; installs them, as root or by sudo.
+peers *arguments:
+    benches/peers/run {{ arguments }}
