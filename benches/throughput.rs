@@ -2,7 +2,8 @@
 //!
 //! In one run, on one directory, and round by round: the queue does its work, and right after it
 //! the same payload bytes are appended and synced in the same number of groups as the queue
-//! committed (the limit). The median of the rounds counts, for rates and for ratios.
+//! committed (the limit). The median of the rounds counts, for rates and for ratios. A backlog is
+//! measured when what was filled has been moved into sled: as one that waits, not one that grows.
 //!
 //! `PULK_BENCH_DIR` names the directory, `PULK_BENCH_ROUNDS` how often (5), `PULK_BENCH_BACKLOG`
 //! the large backlog (3,000,000).
@@ -10,7 +11,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pulk::priority::PerPriority;
 use pulk::queue::{Claim, Settle};
@@ -37,6 +38,7 @@ async fn run(directory: &Path, rounds: usize, backlog: usize) {
     println!("{:<34}{:>10}{:>12}{:>12}{:>8}", "", "jobs/s", "jobs/commit", "limit", "ratio");
     let small = open(&directory.join("small")).await;
     fill(&small, 10_000, 1).await;
+    until_nothing_is_written().await;
     let few =
         [measure(&small, directory, rounds, 1).await, measure(&small, directory, rounds, 8).await];
     small.close().await.unwrap();
@@ -45,6 +47,8 @@ async fn run(directory: &Path, rounds: usize, backlog: usize) {
     let started = Instant::now();
     fill(&large, backlog, 8).await;
     println!("-- filled {backlog} jobs in {:.1} s", started.elapsed().as_secs_f64());
+    until_nothing_is_written().await;
+    println!("-- moved into sled {:.1} s after the first job", started.elapsed().as_secs_f64());
     memory("with the large backlog");
     let many =
         [measure(&large, directory, rounds, 1).await, measure(&large, directory, rounds, 8).await];
@@ -99,6 +103,20 @@ async fn commits(queue: &Queue) -> f64 {
     let text = queue.metrics().encode(&queue.snapshot().await.unwrap()).unwrap();
     let line = text.lines().find(|line| line.starts_with("pulk_commit_seconds_count")).unwrap();
     line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+/// Waits until this process has written nothing for two seconds.
+async fn until_nothing_is_written() {
+    let written = || std::fs::read_to_string("/proc/self/io").unwrap();
+    let mut before = String::new();
+    loop {
+        let now: String = written().lines().filter(|line| line.starts_with("write_")).collect();
+        if now == before {
+            return;
+        }
+        before = now;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
 }
 
 async fn open(data_dir: &Path) -> Queue {
